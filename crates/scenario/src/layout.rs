@@ -14,7 +14,7 @@ pub const REPORT_IPA: u64 = 0x0900_0000;
 /// IPA of the first stage-1 table (the root), after the code.
 pub const TABLES_BASE: u64 = RAM_BASE + CODE_SIZE;
 /// Bytes reserved for stage-1 tables.
-pub const TABLES_SIZE: u64 = 0x10_0000;
+pub const TABLES_SIZE: u64 = 0x20_0000;
 /// IPA of the first `ram` map.
 pub const RAM_MAPS_BASE: u64 = TABLES_BASE + TABLES_SIZE;
 /// IPA of the first BAR or hole; everything here is aligned to its own size.

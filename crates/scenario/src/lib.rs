@@ -2,7 +2,7 @@
 //! policy. Every machine (the model in this process, real KVM) runs the same scenario and brings back the same kind of
 //! [`Observation`]; this crate is what they have in common.
 //!
-//! * [`Scenario`], [`Device`], [`Map`], [`Expect`]: what the file says ([`parse`](file::parse) reads it).
+//! * [`Scenario`], [`Device`], [`Map`], [`Expect`]: what the file says ([`parse`] reads it).
 //! * [`program`]: the guest program and its lowering to instructions, one [`Insn`](program::Insn) an instruction, so that
 //!   every machine agrees on the registers used (they appear in `ESR_EL2.ISS.SRT`).
 //! * [`layout`]: where everything lies in the guest's address spaces.
@@ -23,6 +23,8 @@ pub mod program;
 
 use alloc::{string::String, vec::Vec};
 
+#[cfg(feature = "std")]
+pub use file::{Error, parse};
 pub use layout::Layout;
 pub use observation::{Observation, Outcome};
 pub use program::Program;

@@ -87,6 +87,8 @@ pub enum FaultKind {
     Alignment,
     /// 0b110101: unsupported Exclusive or Atomic access.
     UnsupportedAtomic,
+    /// Exception class 0x22: a branch to an address that is no multiple of 4. No stage of translation has a part in it.
+    PcAlignment,
     /// Any other code, or an exception that is no abort.
     Unknown,
 }
@@ -95,8 +97,10 @@ impl FaultKind {
     /// By the exception class and fault status code of an ESR.
     #[must_use]
     pub const fn of_esr(esr: u64) -> Self {
-        if !matches!((esr >> 26) & 0x3f, 0x20 | 0x21 | 0x24 | 0x25) {
-            return Self::Unknown;
+        match (esr >> 26) & 0x3f {
+            0x20 | 0x21 | 0x24 | 0x25 => {}
+            0x22 => return Self::PcAlignment,
+            _ => return Self::Unknown,
         }
         match esr & 0x3f {
             0x00..=0x03 => Self::AddressSize,
@@ -121,11 +125,12 @@ impl FaultKind {
             Self::ExternalAbort => "external abort",
             Self::Alignment => "alignment fault",
             Self::UnsupportedAtomic => "unsupported atomic fault",
+            Self::PcAlignment => "pc alignment fault",
             Self::Unknown => "unknown fault",
         }
     }
 
-    /// Every kind an expectation may name.
+    /// Every kind an expectation may name by its stage.
     pub const NAMED: [Self; 7] = [
         Self::AddressSize,
         Self::Translation,
@@ -142,7 +147,10 @@ impl Outcome {
     #[must_use]
     pub const fn stage(&self) -> Option<u8> {
         match self {
-            Self::GuestAbort { .. } => Some(1),
+            Self::GuestAbort { esr, .. } => match FaultKind::of_esr(*esr) {
+                FaultKind::PcAlignment => None,
+                _ => Some(1),
+            },
             Self::RunFailed { .. } => Some(2),
             _ => None,
         }
@@ -175,7 +183,10 @@ impl Outcome {
             Self::Completed => "completed".into(),
             Self::Untouched => "untouched".into(),
             Self::Endless => "endless".into(),
-            Self::GuestAbort { esr, .. } => format!("stage-1 {}", FaultKind::of_esr(*esr).name()),
+            Self::GuestAbort { esr, .. } => match FaultKind::of_esr(*esr) {
+                kind @ FaultKind::PcAlignment => kind.name().into(),
+                kind => format!("stage-1 {}", kind.name()),
+            },
             Self::RunFailed { esr, .. } => {
                 format!("stage-2 {}", esr.map_or(FaultKind::Unknown, FaultKind::of_esr).name())
             }
@@ -191,7 +202,9 @@ impl Outcome {
 #[must_use]
 pub fn outcome_names() -> Vec<String> {
     let mut names: Vec<String> =
-        ["completed", "untouched", "endless", "mmio read", "mmio write", "no valid syndrome"].map(Into::into).into();
+        ["completed", "untouched", "endless", "mmio read", "mmio write", "no valid syndrome", "pc alignment fault"]
+            .map(Into::into)
+            .into();
     for stage in 1..=2 {
         names.extend(FaultKind::NAMED.iter().map(|k| format!("stage-{stage} {}", k.name())));
     }
@@ -283,4 +296,14 @@ impl Observation {
         };
         outcome && self.registers == predicted.registers
     }
+}
+
+/// Why a set of outcomes is not the one expected: every outcome must be expected, and every expectation come out. `None`:
+/// the expectation is met.
+#[must_use]
+pub fn unmet(expected: &[Pattern], allowed: &[Observation]) -> Option<String> {
+    if let Some(o) = allowed.iter().find(|o| !expected.iter().any(|p| p.matches(o))) {
+        return Some(format!("came out, not expected: {o}"));
+    }
+    expected.iter().find(|p| !allowed.iter().any(|o| p.matches(o))).map(|p| format!("expected, did not come out: {p}"))
 }

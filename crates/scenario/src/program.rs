@@ -194,7 +194,7 @@ pub enum Op {
         /// Anywhere in the block.
         at: Place,
     },
-    /// `atomic.add.N place, value [-> xN]`: one LDADD (FEAT_LSE).
+    /// `atomic.add.N place, value -> xN`: one LDADD (FEAT_LSE).
     AtomicAdd {
         /// Bytes.
         size: Size,

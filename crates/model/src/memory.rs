@@ -1,0 +1,41 @@
+//! Physical memory: sparse, zero until written, so that a BAR of any size costs what is touched.
+
+use std::collections::BTreeMap;
+
+const PAGE: u64 = 4096;
+
+/// Sparse memory. Reads of what was never written give zero.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
+}
+
+impl Memory {
+    /// Reads up to 8 bytes, little-endian. The bytes lie in one page.
+    pub(crate) fn read(&self, pa: u64, bytes: u64) -> u64 {
+        let Some(page) = self.pages.get(&(pa / PAGE)) else { return 0 };
+        let at = (pa % PAGE) as usize;
+        let mut word = [0; 8];
+        word[..bytes as usize].copy_from_slice(&page[at..at + bytes as usize]);
+        u64::from_le_bytes(word)
+    }
+
+    /// Writes the low `bytes` (up to 8) of `value`. The bytes lie in one page.
+    pub(crate) fn write(&mut self, pa: u64, bytes: u64, value: u64) {
+        let at = (pa % PAGE) as usize;
+        self.page(pa)[at..at + bytes as usize].copy_from_slice(&value.to_le_bytes()[..bytes as usize]);
+    }
+
+    /// Copies `data` to `pa`.
+    pub(crate) fn load(&mut self, pa: u64, data: &[u8]) {
+        for (i, chunk) in data.chunks(PAGE as usize).enumerate() {
+            if chunk.iter().any(|b| *b != 0) {
+                self.page(pa + i as u64 * PAGE)[..chunk.len()].copy_from_slice(chunk);
+            }
+        }
+    }
+
+    fn page(&mut self, pa: u64) -> &mut [u8; PAGE as usize] {
+        self.pages.entry(pa / PAGE).or_insert_with(|| Box::new([0; PAGE as usize]))
+    }
+}
