@@ -1,3 +1,6 @@
 //! The command.
 #![forbid(unsafe_code)]
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    bartender::main()
+}

@@ -1,2 +1,36 @@
-//! Under construction.
+//! Emulated Arm servers: real distribution kernels under QEMU, with a program of ours as their first process.
+//!
+//! On the host: [`setup`] fetches what is needed into a [`Cache`], [`list`] says what there is, [`build_guest`] builds
+//! the program, [`Boot`] runs it. Inside the emulated server: [`guest`].
+//!
+//! Nothing outside the cache is changed, no right is needed that an ordinary user does not have, and no run outlives its
+//! time limit.
 #![forbid(unsafe_code)]
+
+mod archive;
+mod boot;
+mod cache;
+mod command;
+mod console;
+mod debian;
+mod error;
+#[cfg(target_os = "linux")]
+pub mod guest;
+mod image;
+mod kernel;
+mod progress;
+mod qemu;
+mod series;
+mod setup;
+mod toolchain;
+
+pub use boot::{Boot, Booted, Timing, bench};
+pub use cache::Cache;
+pub use error::Error;
+pub use image::poweroff_init;
+pub use kernel::{Available, Kernel, Listing, list};
+pub use progress::{Progress, Watch};
+pub use qemu::Qemu;
+pub use series::Series;
+pub use setup::{Setup, setup};
+pub use toolchain::build_guest;

@@ -473,7 +473,8 @@ impl<'a> Machine<'a> {
         let found = self.translate(pc, Request { va, kind, aligned, syndrome: 0 })?;
         let combined = found.combined;
         let within_16 = va % 16 + bytes <= 16;
-        if !aligned && !(within_16 && combined.atomics_guaranteed()) && self.choose(Choice::UnalignedAtomic) == 1 {
+        let performed = aligned || within_16 && combined.atomics_guaranteed();
+        if !performed && self.choose(Choice::UnalignedAtomic) == 1 {
             return Err(self.el1(va, kind, FaultKind::Alignment, 0));
         }
         if combined.atomics_guaranteed() {

@@ -1,0 +1,92 @@
+//! The subcommands: one file each, with the arguments (`Args`) and `pub fn run(args) -> Result`.
+
+use std::process::ExitCode;
+use std::{fmt, io};
+
+pub mod decode;
+pub mod explain;
+pub mod lab;
+pub mod policies;
+pub mod run;
+pub mod table;
+
+/// What a subcommand ends with: an exit code (0, or 1 for a verdict that is "no"), or why there is none.
+pub type Result<T = ExitCode> = std::result::Result<T, Error>;
+
+/// The subcommands.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Run scenarios on the model or on a real kernel, and say whether the expectations are met
+    Run(run::Args),
+    /// Who can decide the stage-2 type, and what each decides
+    Policies(policies::Args),
+    /// What two stages of translation combine to, and what follows from it
+    Explain(explain::Args),
+    /// Numbers into words: registers of Arm
+    Decode(decode::Args),
+    /// The whole combination table of an architecture
+    Table(table::Args),
+    /// Emulated Arm servers: fetch, list, run, measure
+    Lab(lab::Args),
+}
+
+impl Command {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// As the subcommand.
+    pub fn run(self) -> Result {
+        match self {
+            Self::Run(args) => run::run(&args),
+            Self::Policies(args) => policies::run(&args),
+            Self::Lab(args) => lab::run(args),
+            Self::Explain(args) => explain::run(&args),
+            Self::Decode(args) => decode::run(&args),
+            Self::Table(args) => table::run(&args),
+        }
+    }
+}
+
+/// Why a subcommand could not do what was asked: exit code 2.
+#[derive(Debug)]
+pub enum Error {
+    /// The input is bad. The text says what would be right; `\n` starts a hint.
+    Input(String),
+    /// The answer could not be written.
+    Output(io::Error),
+}
+
+impl Error {
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(e) if e.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(what) => f.write_str(what),
+            Self::Output(e) => write!(f, "cannot write the answer: {e}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<String> for Error {
+    fn from(what: String) -> Self {
+        Self::Input(what)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Self {
+        Self::Output(e)
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(e: serde_json::Error) -> Self {
+        Self::Output(e.into())
+    }
+}

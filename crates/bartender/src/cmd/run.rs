@@ -1,0 +1,261 @@
+//! `bartender run`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Instant;
+
+use hyp::Policy;
+use lab::Series;
+use vmm::Bdf;
+
+use super::Result;
+use crate::machine::{LabRun, on_kvm, on_lab, on_model};
+use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
+use crate::verdict::{Row, Verdict};
+use crate::{input, suite};
+
+const HELP: &str = concat!(
+    "\u{1b}[1m\u{1b}[4mMachines:\u{1b}[0m
+  model       in this process, needs nothing; the verdict is met when the outcomes the architecture allows are
+              those the scenario expects, no more and no less
+  lab:KERNEL  a real Linux kernel with KVM and VFIO, in an emulated server that is booted for it: lab:6.1, lab:6.12,
+              lab:7.2, lab:newest; see `bartender lab --help`
+  kvm         KVM and VFIO on this host, with devices given by --device; it writes to their BARs
+              On a real machine the verdict is met when what came out is expected, and is what the model predicts.
+
+\u{1b}[1m\u{1b}[4mJSON:\u{1b}[0m
+  an array with one object a row: scenario, title, policy, machine, outcome, expected (the outcomes allowed), verdict
+  (met or unmet, then why), stage (1 or 2), esr and far of a fault, registers, choice (where the architecture leaves
+  one: every outcome it allows), because
+
+",
+    examples![
+        "bartender run scenarios" => "every scenario under every policy, on the model",
+        "bartender run scenarios/thread-002-unaligned-copy.toml --explain" => "one scenario, and why it comes out so",
+        "bartender run scenarios --policy linux-6.9 --json" => "one policy, for programs",
+    ],
+    "
+  bartender run scenarios --on lab:6.1
+      the same scenarios on a real Linux 6.1, and whether it agrees with the model"
+);
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub struct Args {
+    /// Scenario files, or folders of them
+    #[arg(required = true, value_name = "SCENARIO|FOLDER")]
+    paths: Vec<PathBuf>,
+    /// The machine: model, lab:KERNEL or kvm
+    #[arg(long, value_name = "MACHINE", default_value = "model")]
+    on: String,
+    /// The policy: a name, or all. On a real kernel the default is the policy of its version, on the model all
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// For --on kvm: a PCI device bound to vfio-pci whose BARs may be written to, as 0000:01:00.0; may be repeated
+    #[arg(long, value_name = "BDF")]
+    device: Vec<String>,
+    /// For --on lab: QEMU's name of the processor; neoverse-n1 has no FEAT_S2FWB
+    #[arg(long, value_name = "NAME", default_value = "max")]
+    cpu: String,
+    /// Say of every row why it comes out so
+    #[arg(long)]
+    explain: bool,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// The same on this kernel in the lab.
+    pub(crate) fn on_lab(mut self, kernel: &str) -> Self {
+        self.on = format!("lab:{kernel}");
+        self
+    }
+}
+
+/// A machine by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On {
+    /// In this process.
+    Model,
+    /// On this host.
+    Kvm,
+    /// In an emulated server with this kernel.
+    Lab(Series),
+}
+
+impl FromStr for On {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match (text, text.strip_prefix("lab:")) {
+            ("model", _) => Ok(Self::Model),
+            ("kvm", _) => Ok(Self::Kvm),
+            (_, Some(kernel)) => kernel.parse().map(Self::Lab).map_err(|e: lab::Error| format!("--on {text}: {e}")),
+            _ => Err(input::unknown("--on", text, &["model", "kvm", "lab:6.1", "lab:6.12", "lab:7.2", "lab:newest"])),
+        }
+    }
+}
+
+fn policy_named(name: &str) -> std::result::Result<Policy, String> {
+    Policy::named(name).ok_or_else(|| {
+        let names: Vec<&str> = Policy::ALL.iter().map(|p| p.name()).chain(["all"]).collect();
+        input::unknown("--policy", name, &names)
+    })
+}
+
+/// Runs it.
+///
+/// # Errors
+/// Bad input: no scenario, one that does not parse, an unknown machine or policy, a machine that cannot be had.
+pub fn run(args: &Args) -> Result {
+    let on: On = args.on.parse()?;
+    let policy = match args.policy.as_deref() {
+        None | Some("all") => None,
+        Some(name) => Some(policy_named(name)?),
+    };
+    if on != On::Kvm && !args.device.is_empty() {
+        return Err(format!("--device is for --on kvm, this is --on {}", args.on).into());
+    }
+    let cases = suite::load(&args.paths)?;
+    let begun = Instant::now();
+    let mut foot = String::new();
+    let mut trouble = None;
+    let rows = match on {
+        On::Model => {
+            let policies = policy.map_or_else(|| Policy::ALL.to_vec(), |p| vec![p]);
+            let rows = on_model(&cases, &policies);
+            let _ = write!(foot, " in {:.0?}", begun.elapsed());
+            rows
+        }
+        On::Kvm => {
+            let devices = args
+                .device
+                .iter()
+                .map(|d| d.parse::<Bdf>().map_err(|e| e.to_string()))
+                .collect::<std::result::Result<Vec<_>, _>>()?;
+            let (about, rows) = on_kvm(&cases, policy, &devices)?;
+            let _ =
+                write!(foot, " on Linux {}, FWB {}, in {:.1?}", about.release, u8::from(about.fwb), begun.elapsed());
+            rows
+        }
+        On::Lab(series) => {
+            let LabRun { about, rows, wall, trouble: t } = on_lab(&cases, policy, series, &args.cpu)?;
+            if let Some(about) = about {
+                let _ = write!(foot, " on Linux {}, FWB {}", about.release, u8::from(about.fwb));
+            }
+            if let Some(wall) = wall {
+                let _ = write!(foot, "; {wall:.1?} from QEMU's start to power-off");
+            }
+            trouble = t;
+            rows
+        }
+    };
+    let unmet = rows.iter().filter(|r| r.verdict == Verdict::Unmet).count();
+    if args.json {
+        show::json(&rows)?;
+    } else {
+        show::text(&matrix(&rows, args.explain))?;
+        let met = rows.len() - unmet;
+        let what = if on == On::Model { "expectations met" } else { "as expected, and as the model predicts" };
+        let style = if unmet == 0 { GOOD } else { BAD };
+        show::text(&format!("\n{} {what}{foot}\n", paint(style, format!("{met} of {}", rows.len()))))?;
+    }
+    if let Some(trouble) = &trouble {
+        show::error(trouble);
+    }
+    Ok(if unmet == 0 && trouble.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The rows as a matrix: a line for each scenario, a column for each policy; then what there is to say of those unmet, or,
+/// asked to explain, of all.
+fn matrix(rows: &[Row], explain: bool) -> String {
+    let mut policies: Vec<(&str, &str)> = Vec::new();
+    let mut lines: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        if !policies.contains(&(row.policy, &row.machine)) {
+            policies.push((row.policy, &row.machine));
+        }
+        lines.entry(&row.scenario).or_default().push(row);
+    }
+    let first = lines.keys().map(|n| n.chars().count()).chain(["scenario".len()]).max().unwrap_or(0);
+    let widest = |i: usize| {
+        let cells = lines.values().filter_map(|l| l.get(i)).map(|r| cell(r).chars().count());
+        cells.max().unwrap_or(0).max(head(policies[i]).chars().count())
+    };
+    let widths: Vec<usize> = (0..policies.len()).map(widest).collect();
+
+    let mut out = String::new();
+    let _ = write!(out, "{:first$}", paint(FAINT, "scenario"));
+    for (policy, width) in policies.iter().zip(&widths) {
+        let _ = write!(out, "   {:width$}", paint(FAINT, head(*policy)), width = width + 2);
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    for (name, line) in &lines {
+        let _ = write!(out, "{name:first$}");
+        for (i, row) in line.iter().enumerate() {
+            let (mark, style) = match row.verdict {
+                Verdict::Met => ("✓", GOOD),
+                Verdict::Unmet => ("✗", BAD),
+            };
+            let text = cell(row);
+            let fault = if row.stage.is_some() { OPEN } else { anstyle::Style::new() };
+            let pad = widths.get(i).copied().unwrap_or(0);
+            let last = i + 1 == line.len();
+            let _ = write!(out, "   {} ", paint(style, mark));
+            let _ = write!(out, "{:pad$}", paint(fault, text), pad = if last { 0 } else { pad });
+        }
+        out.push('\n');
+    }
+    for row in rows {
+        if row.verdict == Verdict::Unmet || explain {
+            out.push('\n');
+            out.push_str(&details(row));
+        }
+    }
+    out
+}
+
+fn head((policy, machine): (&str, &str)) -> String {
+    if machine == "model" { policy.into() } else { format!("{machine} ({policy})") }
+}
+
+fn cell(row: &Row) -> String {
+    match row.choice.len() {
+        0 | 1 => row.outcome.clone(),
+        n => format!("{} (or {} other)", row.outcome, n - 1),
+    }
+}
+
+fn details(row: &Row) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{} {}", paint(STRONG, &row.scenario), paint(FAINT, head((row.policy, &row.machine))));
+    let _ = writeln!(out, "  {}", row.title);
+    let mut said = row.outcome.clone();
+    for (name, value) in [("esr", row.esr), ("far", row.far), ("ipa", row.ipa)] {
+        if let Some(value) = value {
+            let _ = write!(said, " {name}={value}");
+        }
+    }
+    for (name, value) in &row.registers {
+        let _ = write!(said, " {name}={value}");
+    }
+    let _ = writeln!(out, "  {:<9}{said}", "came out");
+    for (i, e) in row.expected.iter().enumerate() {
+        let _ = writeln!(out, "  {:<9}{e}", if i == 0 { "expected" } else { "or" });
+    }
+    if let Some(why) = &row.why {
+        for line in why.lines() {
+            let _ = writeln!(out, "  {}", paint(BAD, line));
+        }
+    }
+    for sentence in row.because.iter().map(String::as_str).chain(row.choices.iter().copied()) {
+        out.push_str(&show::wrapped("  - ", sentence));
+    }
+    out
+}

@@ -1,0 +1,103 @@
+//! What can keep a scenario from being run. What the guest does is never here: it is an outcome.
+
+use std::{io, path::PathBuf};
+
+use crate::Bdf;
+
+/// Why the machine could not run a scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not arm64, or not Linux.
+    #[error(
+        "the `kvm` machine needs an arm64 Linux host with /dev/kvm, and this is {arch} {os}: \
+         use --on model, or --on lab:6.12"
+    )]
+    Elsewhere {
+        /// The operating system.
+        os: &'static str,
+        /// The architecture.
+        arch: &'static str,
+    },
+    /// No access to KVM.
+    #[error(
+        "the `kvm` machine needs an arm64 Linux host with /dev/kvm, and opening it failed ({source}): run as root or in \
+         the group that owns it, on a host that booted at EL2; or use --on model, or --on lab:6.12"
+    )]
+    NoKvm {
+        /// Why.
+        source: io::Error,
+    },
+    /// No such PCI address.
+    #[error("{text:?} is not the address of a PCI function: write domain:bus:device.function, as 0000:00:02.0")]
+    Bdf {
+        /// What was given.
+        text: String,
+    },
+    /// The device has no IOMMU group.
+    #[error(
+        "device {bdf} has no IOMMU group ({source}): it does not exist, or no IOMMU stands before it; \
+         see /sys/kernel/iommu_groups for those that can be passed through"
+    )]
+    NoGroup {
+        /// The device.
+        bdf: Bdf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A VFIO device file could not be opened.
+    #[error("{} could not be opened ({source}): {remedy}", path.display())]
+    Vfio {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+        /// What to do.
+        remedy: String,
+    },
+    /// Some device of the group has another driver.
+    #[error("IOMMU group {group} of {bdf} is not viable: bind every other device of the group to vfio-pci, or to none")]
+    NotViable {
+        /// The group.
+        group: u32,
+        /// The device that was to be opened.
+        bdf: Bdf,
+    },
+    /// The kernel's VFIO has no type 1 IOMMU.
+    #[error("VFIO on this host has no type 1 IOMMU: load the module vfio_iommu_type1")]
+    NoType1,
+    /// None of the opened devices has what a device of the scenario needs.
+    #[error("the scenario needs {needed}; opened are {have}: name devices that have it, or use --on lab:6.12")]
+    NoDevice {
+        /// What the scenario asks for.
+        needed: String,
+        /// What there is.
+        have: String,
+    },
+    /// The host's guest-physical addresses are too short for the scenario.
+    #[error(
+        "the scenario uses guest-physical addresses up to {end:#x} and this host gives {bits} bits: \
+         use fewer or smaller BARs and maps, or --on lab:6.12"
+    )]
+    Addresses {
+        /// One past the last.
+        end: u64,
+        /// Bits of an IPA.
+        bits: u32,
+    },
+    /// The guest's image is longer than its RAM.
+    #[error("the guest's image is {image} bytes and its RAM {ram}: the layout is not that of the scenario")]
+    Image {
+        /// Bytes of the image.
+        image: usize,
+        /// Bytes of slot 0.
+        ram: u64,
+    },
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
