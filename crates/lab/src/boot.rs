@@ -114,7 +114,7 @@ impl<'a> Boot<'a> {
         let mut command = qemu.command();
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"])
-            .args(["-M", "virt,virtualization=on,gic-version=3,iommu=smmuv3", "-m", "512M", "-smp", "1"])
+            .args(["-M", "virt,virtualization=on,gic-version=3,iommu=smmuv3", "-m", "512M", "-smp", "1,maxcpus=2"])
             .args(["-cpu", &self.cpu])
             .arg("-chardev")
             .arg(format!("file,id=console,path={}", quoted(console)))

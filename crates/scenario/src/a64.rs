@@ -121,7 +121,7 @@ impl From<AsmError> for Error {
 ///
 /// # Errors
 ///
-/// Where the program has no encoding (see [`Error`]). A program that [`Program::lower`](crate::Program::lower) made fails
+/// Where the program has no encoding (see [`enum@Error`]). A program that [`Program::lower`](crate::Program::lower) made fails
 /// only by being too long, or by an `exclusive` whose status register is also its value.
 pub fn assemble(lowered: &Lowered) -> Result<Code, Error> {
     let mut bytes = vec![0; ENTRY as usize];

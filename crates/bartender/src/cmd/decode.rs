@@ -116,13 +116,18 @@ fn print<T: Serialize>(json: bool, value: &T, text: impl Fn(&T) -> String) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
+/// The register and its value stand out.
+fn title(register: &str, value: show::Hex, says: &str) -> String {
+    let name = format!("{register} {value}");
+    let text = show::wrapped(&format!("{name}  "), says);
+    format!("{}{}", paint(STRONG, &name), text.get(name.len()..).unwrap_or_default())
+}
+
 fn esr_text(esr: &esr::Esr) -> String {
     let fault = esr.fault.as_ref().map_or_else(String::new, |fault| format!(": {fault}"));
     format!(
-        "{} {}  {}{fault}\n\n{}{}{}{}{}",
-        paint(STRONG, esr.register),
-        paint(STRONG, esr.value),
-        esr.ec_name,
+        "{}\n{}{}{}{}{}",
+        title(esr.register, esr.value, &format!("{}{fault}", esr.ec_name)),
         lines(&esr.fields),
         show::list("what happened", &esr.what),
         show::list("why", &esr.why),
@@ -178,9 +183,8 @@ fn par_text(par: &par::Par) -> String {
         _ => String::new(),
     };
     format!(
-        "{} {}  {says}\n\n{}{}{}",
-        paint(STRONG, "PAR_EL1"),
-        paint(STRONG, par.value),
+        "{}\n{}{}{}",
+        title("PAR_EL1", par.value, &says),
         lines(&par.fields),
         show::list("what it says", &par.what),
         notes(&par.notes),

@@ -16,7 +16,7 @@ const HELP: &str = concat!(
   type, inner, outer  the result; inner and outer are null for Device
   unaligned           ok, fault, or may-fault where the architecture leaves it open (stage 1 says Device
                       and FWB forces Write-Back over it, R_RMTWN)
-  fault_stage         1 (taken to EL1), 2 (taken to EL2), or null
+  fault_stage         where it faults or may: 1 (taken to EL1), 2 (taken to EL2), or null
   gather, reorder, early_acknowledgement, speculate, cacheable
                       whether the memory system may do it, not whether this one does
   atomics             guaranteed, or system-defined: they may work, abort, or do nothing

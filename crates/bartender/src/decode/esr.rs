@@ -429,7 +429,12 @@ pub fn decode(given: Given, el: Option<u8>) -> Esr {
     let fault = side.and_then(|side| fsc(side, code(&esr)));
     let s1ptw = esr >> 7 & 1 == 1;
     let lower = matches!(ec, 0x20 | 0x24);
-    let stage = side.map(|_| if (lower && el == 2) || s1ptw { 2 } else { 1 });
+    let stage = match fault.map(|f| f.cause) {
+        Some(Cause::AddressSize | Cause::Translation | Cause::AccessFlag | Cause::Permission | Cause::Alignment) => {
+            Some(if (lower && el == 2) || s1ptw { 2 } else { 1 })
+        }
+        _ => None,
+    };
     let write = match (iss, fault.map(|f| f.cause)) {
         (Iss::Data, Some(Cause::UnsupportedAtomic | Cause::AtomicUpdate)) => None,
         (Iss::Data, _) => Some(esr >> 6 & 1 == 1),
@@ -476,7 +481,7 @@ pub fn decode(given: Given, el: Option<u8>) -> Esr {
         fault: fault.map(|f| f.to_string()),
         cause: fault.map(|f| f.cause),
         level: fault.and_then(|f| f.level),
-        stage: fault.and(stage),
+        stage,
         write,
         fields: all,
         what,
@@ -526,11 +531,16 @@ const HPFAR: &str = "HPFAR_EL2 has the page of the IPA.";
 impl Case {
     fn who(&self) -> &'static str {
         match (self.el, self.lower) {
+            (2, false) if bits(self.esr, 13, 13) == 1 => "the guest's own hypervisor, through VNCR_EL2",
             (2, true) => "the guest",
             (_, true) => "a process at EL0",
             (2, false) => "the code at EL2 itself (the hypervisor, or the host kernel under VHE)",
             (_, false) => "the kernel at EL1 (in a virtual machine: the guest's)",
         }
+    }
+    /// DC ZVA is a write without an instruction syndrome.
+    fn may_be_zva(&self) -> bool {
+        self.write == Some(true) && !isv(&self.esr)
     }
     fn guest(&self) -> bool {
         self.el == 2 && self.lower
@@ -562,7 +572,7 @@ impl Case {
     /// "a Translation fault, level 3": with its article.
     fn fault(&self) -> String {
         let name = self.fault.map_or_else(|| "fault of a reserved status code".to_string(), |f| f.to_string());
-        let article = if name.starts_with(['A', 'a', 'E', 'I', 'i', 'u', 'O']) { "an" } else { "a" };
+        let article = if name.starts_with(['A', 'I', 'u']) { "an" } else { "a" };
         format!("{article} {name}")
     }
 
@@ -572,15 +582,20 @@ impl Case {
         let words = match self.cause {
             Some(Cause::Alignment) if self.guest() => return self.stage2_alignment(),
             Some(Cause::Alignment) => return self.stage1_alignment(),
-            Some(Cause::UnsupportedAtomic) => Words::new(&[&first])
-                .why(&[
+            Some(Cause::UnsupportedAtomic) => {
+                let words = Words::new(&[&first]).why(&[
                     &Rule::AtomicsSystemDefined.to_string(),
                     "LD64B and ST64B report this too, where the memory type is not one they support [C3.2.8].",
-                ])
-                .advice(&[
-                    "Use exclusives and atomics on shareable Normal Write-Back memory only; towards a device use plain \
-                     accesses and barriers.",
-                ]),
+                ]);
+                let words = if self.guest() {
+                    words.why(&["KVM before 7.0 has no answer to this status code: it logs \"Unsupported FSC\" and KVM_RUN \
+                                 fails with EFAULT. From 7.0 on the guest gets a data abort [kvm_handle_guest_abort]."])
+                } else {
+                    words
+                };
+                words.advice(&["Use exclusives and atomics on shareable Normal Write-Back memory only; towards a device use \
+                                plain accesses and barriers."])
+            }
             Some(Cause::SyncExternal | Cause::SyncExternalOnWalk) => Words::new(&[&first])
                 .why(&[
                     "The bus answered with an error. For a BAR: the device is gone, in reset, in low power or has memory \
@@ -626,7 +641,7 @@ impl Case {
     }
 
     fn stage2_alignment(&self) -> Words {
-        let zva = self.write == Some(true);
+        let zva = self.may_be_zva();
         let odd = if zva { "unaligned, or a DC ZVA" } else { "unaligned" };
         let first = format!(
             "{} by the guest, {odd}: an Alignment fault at stage 2. It was taken to EL2: the hypervisor gets it, the guest \
@@ -669,7 +684,7 @@ impl Case {
     }
 
     fn stage1_alignment(&self) -> Words {
-        let zva = if self.write == Some(true) { ", or a DC ZVA" } else { "" };
+        let zva = if self.may_be_zva() { ", or a DC ZVA" } else { "" };
         let words = Words::new(&[&format!(
             "{} by {}, unaligned{zva}: an Alignment fault at stage 1, taken to EL{}.",
             self.access(),
@@ -811,6 +826,8 @@ mod tests {
         let esr = plain(0x93c4_8021);
         assert!(esr.what[0].starts_with("A read of 8 bytes into x4 by the guest, unaligned: "), "{:?}", esr.what);
         assert!(!esr.what.concat().contains("ISV = 0"));
+        // A described store is no DC ZVA.
+        assert!(!plain(0x93c4_8061).what.concat().contains("DC ZVA"));
     }
 
     #[test]

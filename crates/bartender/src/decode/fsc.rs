@@ -64,7 +64,7 @@ impl Cause {
             Self::TlbConflict => "TLB conflict abort",
             Self::AtomicUpdate => "unsupported atomic hardware update of a table",
             Self::Lockdown => "IMPLEMENTATION DEFINED fault (lockdown)",
-            Self::UnsupportedAtomic => "unsupported exclusive or atomic access (IMPLEMENTATION DEFINED)",
+            Self::UnsupportedAtomic => "unsupported exclusive or atomic access",
             Self::SectionDomain => "Section Domain fault (AArch32)",
             Self::PageDomain => "Page Domain fault (AArch32)",
         }
