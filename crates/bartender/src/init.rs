@@ -2,10 +2,9 @@
 //! sends a line for each scenario, and powers off.
 
 use lab::guest::Guest;
-use scenario::Scenario;
 use vmm::{Bdf, Host};
 
-use crate::machine::{About, LIST, Said, on_host};
+use crate::machine::{About, JOBS, Job, Said, on_host};
 
 /// Does all of it; never returns.
 pub(crate) fn run() -> ! {
@@ -28,10 +27,11 @@ fn all(guest: &mut Guest) -> Result<(), String> {
     let mut host = Host::open(&devices).map_err(|e| e.to_string())?;
     let fwb = host.fwb().map_err(|e| e.to_string())?;
     send(guest, &Said::About(About { release: host.kernel_release(), fwb }))?;
-    let list = text(guest, LIST)?;
-    for (i, name) in list.lines().enumerate() {
-        let ran = parsed(guest, i, name).and_then(|scenario| on_host(&mut host, fwb, &scenario));
-        let scenario = name.to_owned();
+    let jobs = guest.read_file(JOBS).map_err(|e| e.to_string())?;
+    for line in jobs.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let job: Job = serde_json::from_slice(line).map_err(|e| format!("{JOBS}: {e}"))?;
+        let ran = on_host(&mut host, fwb, &job.scenario, &job.guest);
+        let scenario = job.name;
         send(
             guest,
             &match ran {
@@ -41,15 +41,6 @@ fn all(guest: &mut Guest) -> Result<(), String> {
         )?;
     }
     Ok(())
-}
-
-fn parsed(guest: &Guest, i: usize, name: &str) -> Result<Scenario, String> {
-    scenario::parse(name, &text(guest, &format!("{i}.toml"))?).map_err(|e| e.to_string())
-}
-
-fn text(guest: &Guest, file: &str) -> Result<String, String> {
-    let bytes = guest.read_file(file).map_err(|e| e.to_string())?;
-    String::from_utf8(bytes).map_err(|e| format!("{file}: {e}"))
 }
 
 fn send(guest: &mut Guest, said: &Said) -> Result<(), String> {

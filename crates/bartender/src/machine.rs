@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use hyp::{Cpu, Policy};
 use lab::{Boot, Cache, Progress, Series};
-use scenario::{Layout, Observation, Scenario};
+use scenario::{Guest, Layout, Observation, Scenario};
 use serde::{Deserialize, Serialize};
-use vmm::{Bdf, GuestImage, Host};
+use vmm::{Bdf, Host};
 
 use crate::{kernel::policy_of, suite::Case, verdict::Row};
 
@@ -60,7 +60,7 @@ pub enum Said {
 ///
 /// # Errors
 /// Why it cannot be run there.
-pub fn on_host(host: &mut Host, fwb: bool, scenario: &Scenario) -> Result<Observation, String> {
+pub fn on_host(host: &mut Host, fwb: bool, scenario: &Scenario, guest: &Guest) -> Result<Observation, String> {
     if let Some(asked) = scenario.machine.fwb
         && asked != fwb
     {
@@ -70,18 +70,7 @@ pub fn on_host(host: &mut Host, fwb: bool, scenario: &Scenario) -> Result<Observ
              --cpu {cpu}, or leave `fwb` out if the outcome does not depend on it"
         ));
     }
-    let layout = Layout::of(scenario);
-    let g = model::guest::guest(scenario, &layout).map_err(|e| e.to_string())?;
-    let image = GuestImage {
-        ram: g.ram,
-        entry: g.entry,
-        sctlr: g.sctlr,
-        tcr: g.tcr,
-        mair: g.mair,
-        ttbr0: g.ttbr0,
-        vbar: g.vbar,
-    };
-    host.run(scenario, &layout, &image, GUEST_LIMIT).map_err(|e| e.to_string())
+    host.run(scenario, &Layout::of(scenario), guest, GUEST_LIMIT).map_err(|e| e.to_string())
 }
 
 fn judge(
@@ -108,7 +97,8 @@ pub fn on_kvm(cases: &[Case], policy: Option<Policy>, devices: &[Bdf]) -> Result
     let rows = cases
         .iter()
         .map(|case| {
-            let seen = on_host(&mut host, about.fwb, &case.scenario);
+            let guest = guest(case);
+            let seen = guest.and_then(|guest| on_host(&mut host, about.fwb, &case.scenario, &guest));
             judge(case, "kvm", &about, policy, seen.as_ref().map_err(String::as_str))
         })
         .collect::<Result<_, _>>()?;
@@ -157,22 +147,40 @@ pub fn bars(cases: &[Case]) -> Result<Vec<u64>, String> {
     Ok(most.into_iter().flat_map(|(size, count)| std::iter::repeat_n(size, count)).collect())
 }
 
-/// The file of the boot that lists the scenarios, one name a line, in order.
-pub const LIST: &str = "list";
+/// What the emulated server is to run: a line of the file [`JOBS`]. It is made here, where no time is lost by it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The scenario's name.
+    pub name: String,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Its guest.
+    pub guest: Guest,
+}
+
+/// The file of the boot that holds the jobs, in order.
+pub const JOBS: &str = "jobs";
+
+fn guest(case: &Case) -> Result<Guest, String> {
+    model::guest::guest(&case.scenario, &Layout::of(&case.scenario)).map_err(|e| e.to_string())
+}
 
 /// The boot that runs these cases.
 ///
 /// # Errors
-/// As [`bars`].
+/// As [`bars`], or a case whose guest cannot be built.
 pub fn boot<'a>(kernel: &'a lab::Kernel, init: &'a [u8], cpu: &str, cases: &[Case]) -> Result<Boot<'a>, String> {
     let mut boot = Boot::new(kernel, init);
     boot.cpu = cpu.into();
     boot.bars = bars(cases)?;
     boot.limit = SERVER_LIMIT;
-    let list: String = cases.iter().map(|c| format!("{}\n", c.name)).collect();
-    boot.files.push((LIST.into(), list.into_bytes()));
-    // By number: a scenario's name may hold what a path may not.
-    boot.files.extend(cases.iter().enumerate().map(|(i, c)| (format!("{i}.toml"), c.text.clone().into_bytes())));
+    let mut jobs = Vec::new();
+    for case in cases {
+        let job = Job { name: case.name.clone(), scenario: case.scenario.clone(), guest: guest(case)? };
+        serde_json::to_writer(&mut jobs, &job).map_err(|e| e.to_string())?;
+        jobs.push(b'\n');
+    }
+    boot.files.push((JOBS.into(), jobs));
     Ok(boot)
 }
 

@@ -107,6 +107,8 @@ pub enum Resolution {
     Inject {
         /// For the guest's instruction side.
         fetch: bool,
+        /// The guest's `ESR_EL1`, as the kernel writes it.
+        esr: u64,
         /// The guest's `FAR_EL1`.
         far: u64,
     },

@@ -200,12 +200,12 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         let write = esr.wnr() && !esr.s1ptw() && !esr.is_fetch();
         let slot = self.slot_at(ipa).copied();
         let Some(slot) = slot.filter(|s| !(write && s.readonly)) else {
-            return outside(abort, ipa);
+            return self.outside(abort, ipa);
         };
         let decision = self.policy.decide(&slot.vma);
         if esr.is_fetch() && decision.kind != crate::S2Kind::Normal {
             // Device and Normal-NC are never executable: -ENOEXEC, then kvm_inject_sea.
-            return Resolution::Inject { fetch: true, far: abort.far };
+            return self.inject(true, abort.far);
         }
         // On a Permission fault a read can gain nothing: every mapping is readable.
         if permission && !write && !esr.is_fetch() {
@@ -266,18 +266,31 @@ impl<M: Frames, const N: usize> Vm<M, N> {
             xn: if execute { 0b00 } else { 0b10 },
         }
     }
-}
 
-/// An access where no slot lets it: `kvm_handle_guest_abort` and `io_mem_abort`.
-fn outside(abort: &Abort, ipa: Ia) -> Resolution {
-    let esr: EsrEl2 = abort.esr;
-    if esr.is_fetch() || esr.s1ptw() {
-        Resolution::Inject { fetch: esr.is_fetch(), far: abort.far }
-    } else if esr.cm() {
-        Resolution::Skip
-    } else if esr.isv() {
-        Resolution::Mmio { ipa, len: esr.bytes(), write: esr.wnr(), srt: esr.srt() }
-    } else {
-        Resolution::NoValidSyndrome { ipa, iss: esr.0 & (1 << 8 | 1 << 6 | 0x3f) }
+    /// A synchronous External abort for the guest: `kvm_inject_dabt`, `kvm_inject_pabt`.
+    ///
+    /// Before Linux 6.12 (b6db3eb6c373) the exception class of an abort is shifted as a signed 32-bit number, so the guest's
+    /// ESR_EL1 has its upper half all ones. Linux 6.9 to 6.11 do so too; [`Policy::Linux6_9`] is the mended kernel.
+    const fn inject(&self, fetch: bool, far: u64) -> Resolution {
+        let esr: u32 = if fetch { 0x21 << 26 } else { 0x25 << 26 } | 1 << 25 | 0b01_0000;
+        let esr = match self.policy {
+            Policy::Linux6_1 => esr.cast_signed() as i64 as u64,
+            Policy::Linux6_9 => esr as u64,
+        };
+        Resolution::Inject { fetch, esr, far }
+    }
+
+    /// An access where no slot lets it: `kvm_handle_guest_abort` and `io_mem_abort`.
+    const fn outside(&self, abort: &Abort, ipa: Ia) -> Resolution {
+        let esr: EsrEl2 = abort.esr;
+        if esr.is_fetch() || esr.s1ptw() {
+            self.inject(esr.is_fetch(), abort.far)
+        } else if esr.cm() {
+            Resolution::Skip
+        } else if esr.isv() {
+            Resolution::Mmio { ipa, len: esr.bytes(), write: esr.wnr(), srt: esr.srt() }
+        } else {
+            Resolution::NoValidSyndrome { ipa, iss: esr.0 & (1 << 8 | 1 << 6 | 0x3f) }
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! Building, walking and decoding, named after what they check; a second page-table crate as the oracle.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use aarch64_paging::{
     descriptor::{El1Attributes, PhysicalAddress, Stage2Attributes},

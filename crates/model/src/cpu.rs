@@ -8,12 +8,12 @@ use mmu::{
     arm::{self, Access, Config, Fault, FaultKind, Leaf, S1Attrs, S2Attrs, Stage1, Stage2, Step, WalkError},
 };
 use scenario::{
-    Layout, Observation, Outcome, Scenario,
-    layout::{Backing, RAM_BASE},
+    Guest, Layout, Observation, Outcome, Scenario,
+    layout::Backing,
     program::{Insn, Lowered, Size, ZVA_BYTES, scratch},
 };
 
-use crate::{Error, Guest, MAX_STEPS, guest, memory::Memory};
+use crate::{Error, MAX_STEPS, guest, memory::Memory};
 
 /// Host-physical addresses: where the model puts what is behind the slots, and the stage-2 tables.
 const RAM_PA: u64 = 0x40_0000_0000;
@@ -181,7 +181,9 @@ impl<'a> Machine<'a> {
             };
             vm.add_slot(Slot { ipa: Ia(slot.ipa), size: slot.size, pa: Oa(pa), readonly: slot.readonly, vma })?;
         }
-        memory.load(RAM_PA + RAM_BASE, &guest.ram);
+        for piece in &guest.memory {
+            memory.load(RAM_PA + piece.ipa, &piece.bytes);
+        }
         Ok(Self {
             scenario,
             lowered,
@@ -272,15 +274,14 @@ impl<'a> Machine<'a> {
                     debug_assert!(size >= 4096);
                 }
                 Resolution::Skip => return Flow::Next,
-                Resolution::Inject { fetch, far } => {
-                    let ec = if fetch { 0x21 } else { 0x25 };
+                Resolution::Inject { fetch, esr, far } => {
                     self.because.push(format!(
                         "Nothing can be {} at IPA {:#x}: KVM injects a synchronous External abort. [Linux \
                          kvm_handle_guest_abort]",
                         if fetch { "fetched" } else { "walked" },
                         abort.ipa().unwrap_or_default().0
                     ));
-                    return Flow::End(Outcome::GuestAbort { esr: ec << 26 | 1 << 25 | 0x10, far });
+                    return Flow::End(Outcome::GuestAbort { esr, far });
                 }
                 Resolution::Mmio { ipa, len, write, srt } => {
                     let data = if write { self.reg(srt) & mask(u64::from(len)) } else { 0 };

@@ -1,5 +1,4 @@
-//! The guest itself: its code, its stage-1 tables, and the EL1 registers it starts with. The same image runs in the model
-//! and in a real VM.
+//! Building the guest: its code, its stage-1 tables, and the EL1 registers it starts with.
 
 use memtype::arm::mair_of;
 use mmu::{
@@ -7,31 +6,13 @@ use mmu::{
     arm::{self, Config, MapError, S1Attrs, Stage1},
 };
 use scenario::{
-    Layout, Scenario, a64,
+    Guest, Layout, Scenario, a64,
+    guest::Piece,
     layout::{CODE_SIZE, RAM_BASE, REPORT_IPA, TABLES_BASE, TABLES_SIZE},
     program::Lowered,
 };
 
 use crate::Error;
-
-/// A guest ready to start: the contents of its RAM from [`RAM_BASE`] on, and the registers.
-#[derive(Debug, Clone)]
-pub struct Guest {
-    /// Code, then stage-1 tables; shorter than the slot, the rest is zero.
-    pub ram: Vec<u8>,
-    /// The first instruction, as a VA (the code is mapped where it lies).
-    pub entry: u64,
-    /// `SCTLR_EL1`.
-    pub sctlr: u64,
-    /// `TCR_EL1`.
-    pub tcr: u64,
-    /// `MAIR_EL1`.
-    pub mair: u64,
-    /// `TTBR0_EL1`.
-    pub ttbr0: u64,
-    /// `VBAR_EL1`.
-    pub vbar: u64,
-}
 
 /// SCTLR_EL1 bits that are RES1 or must be set for plain behaviour: LSMAOE, nTLSMD, SPAN, EIS, TSCXT, EOS.
 const SCTLR_BASE: u64 = 1 << 29 | 1 << 28 | 1 << 23 | 1 << 22 | 1 << 20 | 1 << 11;
@@ -94,11 +75,9 @@ pub(crate) fn guest_of(scenario: &Scenario, layout: &Layout, lowered: &Lowered) 
         return Err(Error::TooManyTypes { types: mair.len() - 2 });
     }
 
-    let mut ram = code.bytes;
-    ram.resize((TABLES_BASE - RAM_BASE) as usize, 0);
-    ram.extend(tables.used().iter().flat_map(|w| w.to_le_bytes()));
+    let words: Vec<u8> = tables.used().iter().flat_map(|w| w.to_le_bytes()).collect();
     Ok(Guest {
-        ram,
+        memory: Piece::of(RAM_BASE, &code.bytes).chain(Piece::of(TABLES_BASE, &words)).collect(),
         entry: RAM_BASE + code.entry,
         sctlr: SCTLR_BASE | if scenario.mmu { SCTLR_MMU } else { 0 },
         tcr: TCR,

@@ -15,7 +15,6 @@ use hyp::{Cpu, Policy};
 use scenario::{Layout, Observation, Scenario, program::Lowered};
 
 pub use cpu::Choice;
-pub use guest::Guest;
 
 /// Most instructions a run executes before it is [`Endless`](scenario::Outcome::Endless).
 pub const MAX_STEPS: u32 = 1 << 16;

@@ -28,10 +28,9 @@ impl Memory {
 
     /// Copies `data` to `pa`.
     pub(crate) fn load(&mut self, pa: u64, data: &[u8]) {
-        for (i, chunk) in data.chunks(PAGE as usize).enumerate() {
-            if chunk.iter().any(|b| *b != 0) {
-                self.page(pa + i as u64 * PAGE)[..chunk.len()].copy_from_slice(chunk);
-            }
+        for (i, byte) in data.iter().enumerate() {
+            let at = pa + i as u64;
+            self.page(at)[(at % PAGE) as usize] = *byte;
         }
     }
 

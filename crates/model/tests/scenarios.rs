@@ -1,5 +1,5 @@
 //! The scenarios of the repository, on the model, under every policy, with and without FEAT_S2FWB.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, path::Path};
 

@@ -6,6 +6,7 @@
 //! * [`program`]: the guest program and its lowering to instructions, one [`Insn`](program::Insn) an instruction, so that
 //!   every machine agrees on the registers used (they appear in `ESR_EL2.ISS.SRT`).
 //! * [`layout`]: where everything lies in the guest's address spaces.
+//! * [`guest`]: a guest ready to start, as data.
 //! * [`a64`]: the same program as A64 machine code.
 //! * [`observation`]: what came out.
 #![cfg_attr(not(feature = "std"), no_std)]
@@ -17,14 +18,18 @@ extern crate alloc;
 pub mod a64;
 #[cfg(feature = "std")]
 pub mod file;
+pub mod guest;
 pub mod layout;
 pub mod observation;
 pub mod program;
 
 use alloc::{string::String, vec::Vec};
 
+use serde::{Deserialize, Serialize};
+
 #[cfg(feature = "std")]
 pub use file::{Error, parse};
+pub use guest::Guest;
 pub use layout::Layout;
 pub use observation::{Observation, Outcome};
 pub use program::Program;
@@ -32,7 +37,7 @@ pub use program::Program;
 use observation::Pattern;
 
 /// One scenario file, read and checked: every name resolved to an index, every offset inside its BAR.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenario {
     /// One line for people.
     pub title: String,
@@ -50,19 +55,20 @@ pub struct Scenario {
     pub mmu: bool,
     /// What the guest does.
     pub program: Program,
-    /// What must come out, by policy.
+    /// What must come out, by policy. Not carried along where a scenario goes elsewhere to be run.
+    #[serde(skip)]
     pub expect: Expect,
 }
 
 /// What a scenario asks of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Machine {
     /// `Some`: FEAT_S2FWB must be present (absent). `None`: the outcome does not depend on it.
     pub fwb: Option<bool>,
 }
 
 /// A device passed through to the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its name in this file.
     pub name: String,
@@ -71,7 +77,7 @@ pub struct Device {
 }
 
 /// A memory BAR: RAM-backed, without read side effects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
     /// BAR index, 0 to 5.
     pub index: u8,
@@ -84,7 +90,7 @@ pub struct Bar {
 }
 
 /// A stage-1 mapping of the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Map {
     /// Its name in the program.
     pub name: String,
@@ -101,7 +107,7 @@ pub struct Map {
 }
 
 /// What a [`Map`] maps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// A BAR: indices into [`Scenario::devices`] and [`Device::bars`].
     Bar {

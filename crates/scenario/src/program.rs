@@ -6,6 +6,8 @@
 
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
+use serde::{Deserialize, Serialize};
+
 use crate::Layout;
 
 /// Largest number of operations in a program.
@@ -18,7 +20,7 @@ pub const ZVA_BYTES: u64 = 64;
 pub const EXCLUSIVE_TRIES: u16 = 128;
 
 /// A general-purpose register a program may name: x0 to x15. All are zero at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Reg(u8);
 
 impl Reg {
@@ -53,7 +55,7 @@ pub mod scratch {
 }
 
 /// The size of one single-register access.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Size {
     /// 1 byte.
     B1,
@@ -90,7 +92,7 @@ impl Size {
 }
 
 /// An address in a program: a map's name and an offset, `vram+3`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Index into [`Scenario::maps`](crate::Scenario::maps).
     pub map: usize,
@@ -99,7 +101,7 @@ pub struct Place {
 }
 
 /// What a store stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Value {
     /// A number.
     Imm(u64),
@@ -108,7 +110,7 @@ pub enum Value {
 }
 
 /// A barrier by its architectural name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Barrier {
     /// DMB with the CRm of its option (SY is 15).
     Dmb(u8),
@@ -137,7 +139,7 @@ pub const BARRIER_OPTIONS: [(&str, u8); 12] = [
 ];
 
 /// Where `jump` goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JumpTo {
     /// Index into [`Program::ops`]; the number of operations is the program's end.
     Op(usize),
@@ -146,7 +148,7 @@ pub enum JumpTo {
 }
 
 /// One operation of a program, as the file has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// `store.N place, value`: one STR.
     Store {
@@ -225,11 +227,12 @@ pub enum Op {
 }
 
 /// A guest program.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Program {
     /// The operations, with the line of the file each stands on (1 is the first).
     pub ops: Vec<(u32, Op)>,
-    /// The text of each operation, for those who print.
+    /// The text of each operation, for those who print. Not carried along where a program goes elsewhere to be run.
+    #[serde(skip)]
     pub text: Vec<String>,
 }
 

@@ -2,9 +2,9 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use scenario::{Layout, Observation, Scenario};
+use scenario::{Guest, Layout, Observation, Scenario};
 
-use crate::{Bdf, Error, GuestImage};
+use crate::{Bdf, Error};
 
 /// An arm64 Linux host. There is none here, and so no value of this type.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Host {
     ///
     /// # Errors
     /// Never called.
-    pub const fn run(&mut self, _: &Scenario, _: &Layout, _: &GuestImage, _: Duration) -> Result<Observation, Error> {
+    pub const fn run(&mut self, _: &Scenario, _: &Layout, _: &Guest, _: Duration) -> Result<Observation, Error> {
         match self.0 {}
     }
 }

@@ -84,13 +84,20 @@ pub enum Error {
         /// Bits of an IPA.
         bits: u32,
     },
-    /// The guest's image is longer than its RAM.
-    #[error("the guest's image is {image} bytes and its RAM {ram}: the layout is not that of the scenario")]
-    Image {
-        /// Bytes of the image.
-        image: usize,
-        /// Bytes of slot 0.
+    /// A part of the guest lies outside its RAM.
+    #[error(
+        "the guest has {bytes} bytes at {ipa:#x} and its RAM is {size:#x} bytes at {ram:#x}: the layout is not that of the \
+         scenario"
+    )]
+    Piece {
+        /// Where the part lies.
+        ipa: u64,
+        /// Its bytes.
+        bytes: usize,
+        /// Where slot 0 begins.
         ram: u64,
+        /// Its bytes.
+        size: u64,
     },
     /// A system call failed.
     #[error("{what}: {source}")]

@@ -13,10 +13,10 @@ use std::{
 };
 
 use kvm_ioctls::Kvm;
-use scenario::{Layout, Observation, Outcome, Scenario, Target, layout::Backing};
+use scenario::{Guest, Layout, Observation, Outcome, Scenario, Target, layout::Backing};
 
 use crate::{
-    Bdf, Error, GuestImage, fit,
+    Bdf, Error, fit,
     log::syndrome,
     reach::Reach,
     regs,
@@ -81,7 +81,7 @@ impl Host {
         std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim_end().into()
     }
 
-    /// Runs the guest `image` of `scenario` in a new VM, for at most about `limit`.
+    /// Runs the `guest` of `scenario` in a new VM, for at most about `limit`.
     ///
     /// # Errors
     /// Where the host or its devices cannot run it. Whatever the guest does is an [`Outcome`].
@@ -89,7 +89,7 @@ impl Host {
         &mut self,
         scenario: &Scenario,
         layout: &Layout,
-        image: &GuestImage,
+        guest: &Guest,
         limit: Duration,
     ) -> Result<Observation, Error> {
         let chosen = fit::assign(&scenario.devices, &self.vfio.opened())?;
@@ -120,7 +120,7 @@ impl Host {
         vm.can_address(ends.max().unwrap_or(0))?;
         for slot in &layout.slots {
             let memory = match slot.backing {
-                Backing::Ram => Memory::ram(slot.size, &image.ram)?,
+                Backing::Ram => Memory::ram(slot.ipa, slot.size, &guest.memory)?,
                 Backing::Bar { device, bar } => {
                     let (device, bar) = bar_of(device, bar);
                     Memory::Bar(self.vfio.bar(device, bar)?)
@@ -128,7 +128,7 @@ impl Host {
             };
             vm.add(slot, memory)?;
         }
-        vm.start(image)?;
+        vm.start(guest)?;
 
         if let Some(log) = &mut self.log {
             log.skip();

@@ -25,22 +25,3 @@ mod host;
 pub use bdf::Bdf;
 pub use error::Error;
 pub use host::Host;
-
-/// A guest ready to start: what its RAM holds from `layout::RAM_BASE` on, and the EL1 registers it starts with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestImage {
-    /// Code, then stage-1 tables; not longer than slot 0. The rest of the slot is zero.
-    pub ram: Vec<u8>,
-    /// Where it starts.
-    pub entry: u64,
-    /// `SCTLR_EL1`.
-    pub sctlr: u64,
-    /// `TCR_EL1`.
-    pub tcr: u64,
-    /// `MAIR_EL1`.
-    pub mair: u64,
-    /// `TTBR0_EL1`.
-    pub ttbr0: u64,
-    /// `VBAR_EL1`.
-    pub vbar: u64,
-}

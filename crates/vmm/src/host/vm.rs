@@ -8,15 +8,14 @@ use kvm_bindings::{
     kvm_vcpu_init,
 };
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use scenario::layout::Slot;
+use scenario::{Guest, guest::Piece, layout::Slot};
 use vm_memory::{MmapRegion, VolatileMemory};
 
 use super::{kvm_error, mapping::Mapping};
-use crate::{Error, GuestImage, regs};
+use crate::{Error, regs};
 
 /// Bits of a guest-physical address, as TCR_EL1.IPS of the guest has it; fewer where the host has fewer.
 const IPA_BITS: u32 = 40;
-const PAGE: usize = 4096;
 
 /// What is behind a memory slot.
 #[derive(Debug)]
@@ -28,23 +27,17 @@ pub(super) enum Memory {
 }
 
 impl Memory {
-    /// `size` bytes that begin with `image`; the rest is zero.
-    pub(super) fn ram(size: u64, image: &[u8]) -> Result<Self, Error> {
+    /// `size` bytes from `ipa` that hold `pieces`; the rest is zero, and costs nothing until it is touched.
+    pub(super) fn ram(ipa: u64, size: u64, pieces: &[Piece]) -> Result<Self, Error> {
         let failed = |e: &dyn std::fmt::Display| Error::System {
             what: format!("{size:#x} bytes of guest RAM"),
             source: std::io::Error::other(e.to_string()),
         };
-        if image.len() as u64 > size {
-            return Err(Error::Image { image: image.len(), ram: size });
-        }
         let region = MmapRegion::new(size as usize).map_err(|e| failed(&e))?;
-        for (i, page) in image.chunks(PAGE).enumerate() {
-            // New memory is zero, and a page that nobody touches costs nothing. An image is mostly zeroes, and looking for
-            // what is none, byte by byte, took a third of a run in an emulated server.
-            let (words, rest) = page.as_chunks::<16>();
-            if words.iter().any(|word| u128::from_ne_bytes(*word) != 0) || rest.iter().any(|byte| *byte != 0) {
-                region.get_slice(i * PAGE, page.len()).map_err(|e| failed(&e))?.copy_from(page);
-            }
+        for piece in pieces {
+            let outside = || Error::Piece { ipa: piece.ipa, bytes: piece.bytes.len(), ram: ipa, size };
+            let offset = piece.ipa.checked_sub(ipa).and_then(|o| usize::try_from(o).ok()).ok_or_else(outside)?;
+            region.get_slice(offset, piece.bytes.len()).map_err(|_| outside())?.copy_from(&piece.bytes);
         }
         Ok(Self::Ram(region))
     }
@@ -125,15 +118,15 @@ impl Vm {
     }
 
     /// Sets the registers the guest starts with.
-    pub(super) fn start(&self, image: &GuestImage) -> Result<(), Error> {
+    pub(super) fn start(&self, guest: &Guest) -> Result<(), Error> {
         let values = [
-            (regs::SCTLR_EL1, image.sctlr),
-            (regs::TCR_EL1, image.tcr),
-            (regs::MAIR_EL1, image.mair),
-            (regs::TTBR0_EL1, image.ttbr0),
-            (regs::VBAR_EL1, image.vbar),
+            (regs::SCTLR_EL1, guest.sctlr),
+            (regs::TCR_EL1, guest.tcr),
+            (regs::MAIR_EL1, guest.mair),
+            (regs::TTBR0_EL1, guest.ttbr0),
+            (regs::VBAR_EL1, guest.vbar),
             (regs::PSTATE, regs::START_PSTATE),
-            (regs::PC, image.entry),
+            (regs::PC, guest.entry),
         ];
         for (register, value) in values {
             let set = self.vcpu.set_one_reg(register, &value.to_le_bytes());
