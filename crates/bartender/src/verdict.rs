@@ -3,17 +3,27 @@
 use std::collections::BTreeMap;
 
 use hyp::Policy;
-use model::Report;
+use model::{Finding, Report};
 use scenario::{Observation, Outcome, observation::unmet};
 use serde::Serialize;
 
 use crate::{show::Hex, suite::Case};
 
+/// A departure of the machine from the architecture that is known by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Departs {
+    /// Its name.
+    pub finding: &'static str,
+    /// What is seen, and what ought to be.
+    pub says: &'static str,
+}
+
 /// `met` or `unmet`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// What came out is what was expected; on a real machine, it is also what the model predicts.
+    /// What came out is what was expected; on a real machine, it is also what the model predicts. Or the machine departs
+    /// from the architecture in a way known by name, and what came out is what the model predicts of that.
     Met,
     /// It is not.
     Unmet,
@@ -56,6 +66,9 @@ pub struct Row {
     pub ipa: Option<Hex>,
     /// The registers the program loads into, at the end.
     pub registers: BTreeMap<String, Hex>,
+    /// Where the machine departs from the architecture here, as known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub departs: Option<Departs>,
     /// Every outcome the architecture allows, where there is more than one, as the model has them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub choice: Vec<String>,
@@ -87,6 +100,7 @@ fn row(case: &Case, policy: Policy, machine: &str) -> Row {
         log: None,
         ipa: None,
         registers: BTreeMap::new(),
+        departs: None,
         choice: Vec::new(),
         choices: Vec::new(),
         because: Vec::new(),
@@ -141,14 +155,16 @@ impl Row {
         }
     }
 
-    /// What a real machine saw. Met when it is one of the outcomes expected and one of those the model predicts.
+    /// What a real machine saw. Met when it is one of the outcomes expected and one of those the model predicts, or else
+    /// what the model predicts of one of the `known` departures of that machine.
     #[must_use]
     pub fn of_machine(
         case: &Case,
         policy: Policy,
         machine: &str,
         seen: Result<&Observation, &str>,
-        predicted: Result<Report, model::Error>,
+        predict: impl Fn(&[Finding]) -> Result<Report, model::Error>,
+        known: &[Finding],
     ) -> Self {
         let row = row(case, policy, machine);
         let seen = match seen {
@@ -156,11 +172,18 @@ impl Row {
             Err(why) => return row.judged(Some(why.into())),
         };
         let row = row.saw(seen);
-        let report = match predicted {
+        let report = match predict(&[]) {
             Ok(report) => report,
             Err(error) => return row.judged(Some(format!("the model cannot predict it: {error}"))),
         };
-        if !report.allowed.iter().any(|p| seen.agrees_with(p)) {
+        let agrees = |report: &Report| report.allowed.iter().any(|p| seen.agrees_with(p));
+        if !agrees(&report) {
+            let departs = known.iter().find(|f| predict(&[**f]).is_ok_and(|r| agrees(&r)));
+            if let Some(finding) = departs {
+                let mut row = row.explained(&report).judged(None);
+                row.departs = Some(Departs { finding: finding.name(), says: finding.says() });
+                return row;
+            }
             let model = report.allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", or ");
             let why = format!("the model and the machine differ\n  model   {model}\n  machine {}", full(seen));
             let mut row = row.explained(&report).judged(Some(why));

@@ -13,7 +13,7 @@ use scenario::{
     program::{Insn, Lowered, Size, ZVA_BYTES, scratch},
 };
 
-use crate::{Error, MAX_STEPS, guest, memory::Memory};
+use crate::{Error, Finding, MAX_STEPS, guest, memory::Memory};
 
 /// Host-physical addresses: where the model puts what is behind the slots, and the stage-2 tables.
 const RAM_PA: u64 = 0x40_0000_0000;
@@ -153,6 +153,7 @@ pub(crate) struct Machine<'a> {
     x: [u64; 31],
     monitor: Option<u64>,
     script: Vec<u8>,
+    departs: Vec<Finding>,
     choices: Vec<Choice>,
     taken: Vec<(u8, u8)>,
     because: Vec<String>,
@@ -194,6 +195,7 @@ impl<'a> Machine<'a> {
             x: [0; 31],
             monitor: None,
             script: Vec::new(),
+            departs: Vec::new(),
             choices: Vec::new(),
             taken: Vec::new(),
             because: Vec::new(),
@@ -201,9 +203,11 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Runs to the end. `script` says how the first choices fall; the others fall as 0, performed.
-    pub(crate) fn run(mut self, script: &[u8]) -> Run {
+    /// Runs to the end. `script` says how the first choices fall; the others fall as 0, performed. `departs` says where the
+    /// machine is not the architecture's.
+    pub(crate) fn run(mut self, script: &[u8], departs: &[Finding]) -> Run {
         self.script = script.to_vec();
+        self.departs = departs.to_vec();
         let mut pc = 0;
         let mut outcome = Outcome::Endless;
         for _ in 0..MAX_STEPS {
@@ -405,7 +409,7 @@ impl<'a> Machine<'a> {
 
     /// A branch out of the program: the fetch at `va`, and what lies there.
     fn jump_away(&mut self, pc: usize, va: u64) -> Result<Flow, Exception> {
-        if !va.is_multiple_of(4) {
+        if !va.is_multiple_of(4) && !self.departs.contains(&Finding::QemuPcAlignment) {
             self.because.push(format!("The branch target {va:#x} is not word-aligned. [DDI 0487 B2.8.1]"));
             return Err(Exception::El1 { esr: 0x22 << 26 | 1 << 25, far: va });
         }
@@ -515,17 +519,28 @@ impl<'a> Machine<'a> {
     fn translate(&mut self, pc: usize, request: Request) -> Result<Found, Exception> {
         let Request { va, kind, aligned, .. } = request;
         // A DC ZVA faults on Device however aligned it is, a fetch never does.
-        let misaligned = kind == Kind::Zva || !aligned && kind != Kind::Fetch && !kind.is_atomic();
+        let misaligned = if kind == Kind::Zva {
+            !self.departs.contains(&Finding::QemuDcZva)
+        } else {
+            !aligned && kind != Kind::Fetch && !kind.is_atomic()
+        };
 
         let (ipa, s1, s1_step) = if self.scenario.mmu {
-            let leaf = self.walk1(request)?;
+            let leaf = self.walk1(request).inspect_err(|e| {
+                if let Exception::El1 { .. } = e {
+                    self.because.push(format!(
+                        "{} at VA {va:#x}: the guest's own tables have no translation for it. [DDI 0487 D8.2]",
+                        self.insn(pc)
+                    ));
+                }
+            })?;
             let attrs: S1Attrs = leaf.attrs;
             let byte = (self.guest.mair >> (8 * attrs.attr_index)) as u8;
             let s1 = S1Type::decode(byte, attrs.sh, FEATURES);
             let fault = |m: &Self, f: Fault| m.el1(va, kind, f.kind, f.level);
             leaf.check_accessed().map_err(|f| fault(self, f))?;
             if s1.ty.is_device() && misaligned && self.stage1_alignment_faults(leaf.oa) {
-                return Err(self.alignment(pc, request, 1, s1, Some(leaf.step)));
+                return Err(self.alignment(pc, request, s1, Some(leaf.step)));
             }
             leaf.permit(kind.access()).map_err(|f| {
                 self.because.push(format!(
@@ -542,8 +557,9 @@ impl<'a> Machine<'a> {
                 return Err(self.el1(va, kind, FaultKind::AddressSize, 0));
             }
             let s1 = S1Type::MMU_OFF;
-            if misaligned && self.stage1_alignment_faults(Oa(va)) {
-                return Err(self.alignment(pc, request, 1, s1, None));
+            let checked = !self.departs.contains(&Finding::QemuMmuOff);
+            if misaligned && checked && self.stage1_alignment_faults(Oa(va)) {
+                return Err(self.alignment(pc, request, s1, None));
             }
             (Oa(va), s1, None)
         };
@@ -554,7 +570,10 @@ impl<'a> Machine<'a> {
         let s2 = S2Type::decode(self.vm.fwb(), attrs.memattr, attrs.sh, FEATURES);
         let combined = types::combine(&s1, &s2);
         leaf.check_accessed().map_err(|f| self.el2(request, false, f, ipa))?;
-        if misaligned && combined.unaligned() == (types::Alignment::Fault { stage: 2 }) {
+        // Where stage 1 lets the access pass, stage 2 has its say: its own type without FWB, the combined one with it, which
+        // are Device or not Device together.
+        let device = combined.ty.is_device() && (!s1.ty.is_device() || s2_alone_is_device(&s2));
+        if misaligned && device {
             let found = Found { pa: leaf.oa.0, combined, s1: s1_step, s2: leaf.step };
             self.explain(pc, request, &found, true);
             return Err(self.el2(request, false, Fault { kind: FaultKind::Alignment, level: 0 }, ipa));
@@ -615,13 +634,12 @@ impl<'a> Machine<'a> {
         format!("Line {line}, `{}`", program.text.get(op).map_or("", |t| t.trim()))
     }
 
-    fn alignment(&mut self, pc: usize, request: Request, stage: u8, s1: S1Type, step: Option<Step>) -> Exception {
+    fn alignment(&mut self, pc: usize, request: Request, s1: S1Type, step: Option<Step>) -> Exception {
         let from = match step {
             Some(step) => format!("stage-1 descriptor {:#x} at level {}", step.descriptor, step.level),
             None => Rule::MmuOff.to_string(),
         };
         self.because.push(format!("{} at VA {:#x}: stage 1 is {} ({from}).", self.insn(pc), request.va, s1.ty));
-        debug_assert_eq!(stage, 1);
         self.because.push(Rule::UnalignedStage1.to_string());
         self.because.push(Rule::UnalignedLocation.to_string());
         self.el1(request.va, request.kind, FaultKind::Alignment, 0)
@@ -643,15 +661,12 @@ impl<'a> Machine<'a> {
             Some(step) => format!("descriptor {:#x}, level {}", step.descriptor, step.level),
             None => "MMU off".into(),
         };
-        let shown = match s2.attr {
-            types::MemAttr::Combine(ty) => ty.to_string(),
-            other => format!("{other:?}"),
-        };
         self.because.push(format!(
-            "{} at VA {:#x}: stage 1 {} ({from}), stage 2 {shown} (descriptor {:#x}, level {}), together {}.",
+            "{} at VA {:#x}: stage 1 {} ({from}), stage 2 {} (descriptor {:#x}, level {}), together {}.",
             self.insn(pc),
             request.va,
             found.combined.stage1().ty,
+            s2.attr,
             found.s2.descriptor,
             found.s2.level,
             found.combined.ty,
@@ -660,6 +675,15 @@ impl<'a> Machine<'a> {
             self.because
                 .extend(found.combined.because().take_while(|r| *r != Rule::DeviceRestrictions).map(|r| r.to_string()));
         }
+    }
+}
+
+/// Whether stage 2 says Device of itself.
+const fn s2_alone_is_device(s2: &S2Type) -> bool {
+    match s2.attr {
+        types::MemAttr::Combine(ty) => ty.is_device(),
+        types::MemAttr::FwbDevice(_) => true,
+        _ => false,
     }
 }
 

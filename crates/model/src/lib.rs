@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod cpu;
+mod finding;
 pub mod guest;
 mod memory;
 
@@ -15,6 +16,7 @@ use hyp::{Cpu, Policy};
 use scenario::{Layout, Observation, Scenario, program::Lowered};
 
 pub use cpu::Choice;
+pub use finding::Finding;
 
 /// Most instructions a run executes before it is [`Endless`](scenario::Outcome::Endless).
 pub const MAX_STEPS: u32 = 1 << 16;
@@ -72,11 +74,20 @@ pub fn run(scenario: &Scenario, policy: Policy) -> Result<Report, Error> {
 /// # Errors
 /// As [`run`].
 pub fn run_with(scenario: &Scenario, policy: Policy, cpu: Cpu) -> Result<Report, Error> {
+    run_as(scenario, policy, cpu, &[])
+}
+
+/// Runs `scenario` as a machine would that departs from the architecture in these ways.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_as(scenario: &Scenario, policy: Policy, cpu: Cpu, departs: &[Finding]) -> Result<Report, Error> {
     let layout = Layout::of(scenario);
     let lowered: Lowered = scenario.program.lower(&layout);
     let guest = guest::guest_of(scenario, &layout, &lowered)?;
-    let once =
-        |script: &[u8]| cpu::Machine::new(scenario, &layout, &lowered, &guest, policy, cpu).map(|m| m.run(script));
+    let once = |script: &[u8]| {
+        cpu::Machine::new(scenario, &layout, &lowered, &guest, policy, cpu).map(|m| m.run(script, departs))
+    };
 
     let mut plain = once(&[])?;
     let mut allowed = vec![plain.observation.clone()];

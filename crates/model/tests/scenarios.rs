@@ -85,3 +85,20 @@ fn a_program_that_loops_jumps_away_or_touches_nothing_ends() {
     assert!(matches!(outcome("jump vram"), Outcome::GuestAbort { .. }));
     assert_eq!(outcome("load.1 vram -> x0\njump done\nload.8 vram+1 -> x1\ndone:"), Outcome::Completed);
 }
+
+/// Each finding changes what the model predicts of a scenario in the folder, and stands in docs/findings.md.
+#[test]
+fn every_finding_is_documented_and_reproduced() {
+    let doc = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/findings.md")).unwrap();
+    let cpu = Cpu { fwb: true, dic: true };
+    for finding in model::Finding::ALL {
+        assert!(doc.contains(&format!("| `{}` |", finding.name())), "{} is not documented", finding.name());
+        let differs = all().iter().any(|(_, s)| {
+            Policy::ALL.into_iter().any(|p| {
+                let departs = model::run_as(s, p, cpu, &[finding]).unwrap().observation;
+                departs != model::run_with(s, p, cpu).unwrap().observation
+            })
+        });
+        assert!(differs, "no scenario shows {}", finding.name());
+    }
+}

@@ -8,6 +8,7 @@ mod vfio;
 mod vm;
 
 use std::{
+    collections::VecDeque,
     io,
     time::{Duration, Instant},
 };
@@ -36,7 +37,13 @@ pub struct Host {
     vfio: Vfio,
     log: Option<Log>,
     trace: Option<Trace>,
+    /// VMs that are through. To take one down costs nearly as much as to make it, and in an emulated server the end of the
+    /// machine does it for nothing.
+    done: VecDeque<Vm>,
 }
+
+/// How many VMs are kept until they are dropped.
+const KEPT: usize = 64;
 
 /// Gives a failed system call its name.
 fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
@@ -64,7 +71,7 @@ impl Host {
     /// [`Error::NoKvm`], or what is wrong with a device.
     pub fn open(devices: &[Bdf]) -> Result<Self, Error> {
         let kvm = Kvm::new().map_err(|e| Error::NoKvm { source: e.into() })?;
-        Ok(Self { kvm, vfio: Vfio::open(devices)?, log: Log::open().ok(), trace: None })
+        Ok(Self { kvm, vfio: Vfio::open(devices)?, log: Log::open().ok(), trace: None, done: VecDeque::new() })
     }
 
     /// Whether the CPU has FEAT_S2FWB, as a vCPU's ID_AA64MMFR2_EL1 tells.
@@ -143,6 +150,10 @@ impl Host {
         let outcome = self.outcome(&mut vm, scenario, limit)?;
         let registers = scenario.program.destinations().into_iter();
         let registers = registers.map(|r| Ok((r, vm.get(regs::x(r))?))).collect::<Result<_, Error>>()?;
+        if self.done.len() == KEPT {
+            self.done.pop_front();
+        }
+        self.done.push_back(vm);
         Ok(Observation { outcome, registers })
     }
 

@@ -205,7 +205,7 @@ fn bench(kernel: &str, paths: &[std::path::PathBuf], runs: u32, at_most: Option<
     let kernel = setup.kernels.first().ok_or_else(|| String::from("no kernel"))?;
     let program = ::lab::build_guest(&cache, progress).map_err(text)?;
     let init = std::fs::read(&program).map_err(|e| format!("cannot read {}: {e}", program.display()))?;
-    let boot = machine::boot(kernel, &init, "max", &cases)?;
+    let boot = machine::boot(kernel, &init, machine::CPU, &cases)?;
     let watch = progress.watch(format!("Linux {}: {runs} pairs of boots", kernel.release()));
     let timing = ::lab::bench(&cache, &boot, runs as usize).map_err(text)?;
     drop(watch);

@@ -12,7 +12,7 @@ use lab::Series;
 use vmm::Bdf;
 
 use super::Result;
-use crate::machine::{LabRun, on_kvm, on_lab, on_model};
+use crate::machine::{self, LabRun, on_kvm, on_lab, on_model};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
 use crate::verdict::{Row, Verdict};
 use crate::{input, suite};
@@ -24,12 +24,13 @@ const HELP: &str = concat!(
   lab:KERNEL  a real Linux kernel with KVM and VFIO, in an emulated server that is booted for it: lab:6.1, lab:6.12,
               lab:7.2, lab:newest; see `bartender lab --help`
   kvm         KVM and VFIO on this host, with devices given by --device; it writes to their BARs
-              On a real machine the verdict is met when what came out is expected, and is what the model predicts.
+              On a real machine the verdict is met when what came out is expected, and is what the model predicts;
+              or where it departs from the architecture as a finding says (docs/findings.md), to the bit: marked ≈
 
 \u{1b}[1m\u{1b}[4mJSON:\u{1b}[0m
   an array with one object a row: scenario, title, policy, machine, outcome, expected (the outcomes allowed), verdict
   (met or unmet, then why), stage (1 or 2), esr and far of a fault, registers, choice (where the architecture leaves
-  one: every outcome it allows), because
+  one: every outcome it allows), departs (where the machine does, as a finding says), because
 
 ",
     examples![
@@ -59,7 +60,7 @@ pub struct Args {
     #[arg(long, value_name = "BDF")]
     device: Vec<String>,
     /// For --on lab: QEMU's name of the processor; neoverse-n1 has no FEAT_S2FWB
-    #[arg(long, value_name = "NAME", default_value = "max")]
+    #[arg(long, value_name = "NAME", default_value = machine::CPU)]
     cpu: String,
     /// Say of every row why it comes out so
     #[arg(long)]
@@ -163,6 +164,12 @@ pub fn run(args: &Args) -> Result {
         let met = rows.len() - unmet;
         let what = if on == On::Model { "expectations met" } else { "as expected, and as the model predicts" };
         let style = if unmet == 0 { GOOD } else { BAD };
+        let departs = rows.iter().filter(|r| r.departs.is_some()).count();
+        let what = if departs == 0 {
+            what.to_owned()
+        } else {
+            format!("{what}; {departs} of them where the emulator departs from the architecture, as known;")
+        };
         show::text(&format!("\n{} {what}{foot}\n", paint(style, format!("{met} of {}", rows.len()))))?;
     }
     if let Some(trouble) = &trouble {
@@ -200,6 +207,7 @@ fn matrix(rows: &[Row], explain: bool) -> String {
         let _ = write!(out, "{name:first$}");
         for (i, row) in line.iter().enumerate() {
             let (mark, style) = match row.verdict {
+                Verdict::Met if row.departs.is_some() => ("≈", OPEN),
                 Verdict::Met => ("✓", GOOD),
                 Verdict::Unmet => ("✗", BAD),
             };
@@ -211,6 +219,14 @@ fn matrix(rows: &[Row], explain: bool) -> String {
             let _ = write!(out, "{:pad$}", paint(fault, text), pad = if last { 0 } else { pad });
         }
         out.push('\n');
+    }
+    let mut told: Vec<&str> = Vec::new();
+    for d in rows.iter().filter_map(|r| r.departs.as_ref()) {
+        if !told.contains(&d.finding) {
+            told.push(d.finding);
+            out.push('\n');
+            out.push_str(&show::wrapped("≈ ", &format!("{}: {}", d.finding, d.says)));
+        }
     }
     for row in rows {
         if row.verdict == Verdict::Unmet || explain {
@@ -226,6 +242,9 @@ fn head((policy, machine): (&str, &str)) -> String {
 }
 
 fn cell(row: &Row) -> String {
+    if let Some(d) = &row.departs {
+        return format!("{} ({})", row.outcome, d.finding);
+    }
     match row.choice.len() {
         0 | 1 => row.outcome.clone(),
         n => format!("{} (or {} other)", row.outcome, n - 1),

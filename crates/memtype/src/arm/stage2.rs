@@ -1,5 +1,7 @@
 //! Stage 2: the descriptor's MemAttr and SH, without and with FEAT_S2FWB.
 
+use core::fmt;
+
 use super::{Cache, Cacheability, Device, Features, Hints, Reserved, Shareability, Tagging, Type};
 
 /// What stage-2 MemAttr\[3:0\] says.
@@ -15,6 +17,18 @@ pub enum MemAttr {
     FwbForceWb,
     /// FWB = 1, 0b111: what stage 1 says.
     FwbAsStage1,
+}
+
+impl fmt::Display for MemAttr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Combine(ty) => ty.fmt(f),
+            Self::FwbDevice(device) => Type::Device(*device).fmt(f),
+            Self::FwbNcUnlessDevice => f.pad("Normal-NC unless stage 1 is Device"),
+            Self::FwbForceWb => f.pad("Normal-WB whatever stage 1 is"),
+            Self::FwbAsStage1 => f.pad("as stage 1"),
+        }
+    }
 }
 
 /// The attributes stage 2 gives a location.
