@@ -40,7 +40,7 @@ fn answer(s1: &Stage1, s2: &Stage2) -> u8 {
     ty | sh << 4 | alignment << 6
 }
 
-/// Every input once, in an order no cache line and no prefetcher helps with (an odd step visits all).
+/// Every input once, in an order in which neighbours share no cache line (an odd step visits all).
 fn scattered() -> impl Iterator<Item = u32> {
     (0..ALL).map(|i| i.wrapping_mul(0x9e37_79b1) % ALL)
 }

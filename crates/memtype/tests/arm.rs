@@ -29,7 +29,7 @@ fn tables_d8_97_and_d8_98_are_the_minimum_of_one_order() {
 #[test]
 fn tables_d8_100_and_d8_101_row_by_row() {
     // Rows as printed: MemAttr[2:0], stage 1 as an index into ORDER, the result as an index into ORDER.
-    for s1 in 0..7 {
+    for (s1, (name, mair, _)) in ORDER.iter().enumerate() {
         for low in 0..8u8 {
             let device = s1 < 4;
             let expect = match low {
@@ -43,8 +43,8 @@ fn tables_d8_100_and_d8_101_row_by_row() {
             };
             // Bit 3 is RES0 without FEAT_MTE_PERM and must change nothing.
             for attr in [low, low | 8] {
-                let c = combine(&Stage1::decode(ORDER[s1].1, 0b11, F), &Stage2::decode(true, attr, 0b11, F));
-                assert_eq!(c.ty.to_string(), ORDER[expect].0, "s1 {} MemAttr {attr:#06b}", ORDER[s1].0);
+                let c = combine(&Stage1::decode(*mair, 0b11, F), &Stage2::decode(true, attr, 0b11, F));
+                assert_eq!(c.ty.to_string(), ORDER[expect].0, "s1 {name} MemAttr {attr:#06b}");
                 assert!(!c.is_reserved());
             }
         }
