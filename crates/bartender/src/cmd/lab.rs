@@ -76,7 +76,7 @@ enum What {
         /// How many pairs
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
         runs: u32,
-        /// Exit with 1 if the middle ratio is larger
+        /// Exit with 1 if the quickest run takes more than this times the quickest baseline
         #[arg(long, value_name = "RATIO")]
         at_most: Option<f64>,
         /// Print a JSON object
@@ -192,7 +192,7 @@ struct Measured {
     scenarios: usize,
     /// Seconds, in pairs: ours, the baseline.
     pairs: Vec<(f64, f64)>,
-    /// The middle ratio.
+    /// The least of ours to the least of the baseline.
     ratio: f64,
 }
 
@@ -230,7 +230,7 @@ fn bench(kernel: &str, paths: &[std::path::PathBuf], runs: u32, at_most: Option<
         for (ours, base) in &measured.pairs {
             let _ = writeln!(out, "{ours:>9.2}s {base:>9.2}s {:>7.2}", ours / base);
         }
-        let _ = writeln!(out, "{:>29}", paint(STRONG, format!("middle {:.2}", measured.ratio)));
+        let _ = writeln!(out, "{:>29}", paint(STRONG, format!("least to least {:.2}", measured.ratio)));
         show::text(&out)?;
     }
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::from(1) })
