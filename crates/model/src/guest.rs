@@ -22,7 +22,7 @@ const SCTLR_MMU: u64 = 1 << 12 | 1 << 2 | 1;
 /// TCR_EL1: T0SZ 16, walks Write-Back Inner Shareable, 4 KiB granule, TTBR1 off (EPD1), IPS 40 bits.
 const TCR: u64 = 2 << 32 | 1 << 23 | 3 << 12 | 1 << 10 | 1 << 8 | 16;
 
-/// The shape of the guest's stage 1: what [`TCR`] says.
+/// The shape of the guest's stage 1: what its TCR_EL1 says.
 #[must_use]
 pub const fn stage1_config() -> Option<Config> {
     Config::stage1(48, 40)

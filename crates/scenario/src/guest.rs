@@ -38,7 +38,7 @@ pub struct Piece {
 const GAP: usize = 64;
 
 impl Piece {
-    /// The pieces of `bytes` at `ipa` that are not zero: aligned runs of [`GAP`] bytes, those side by side as one. A page
+    /// The pieces of `bytes` at `ipa` that are not zero: aligned runs of 64 bytes, those side by side as one. A page
     /// table is mostly zeroes.
     pub fn of(ipa: u64, bytes: &[u8]) -> impl Iterator<Item = Self> {
         let mut pieces: Vec<Self> = Vec::new();

@@ -307,7 +307,7 @@ pub(super) const fn table(next: Oa) -> u64 {
     next.0 & ADDRESS | TABLE_OR_PAGE | VALID
 }
 
-/// The descriptor of a block (levels 1 and 2) or page (level 3).
-pub(super) fn leaf<F: Format>(level: u8, oa: Oa, attrs: &F::Attrs) -> u64 {
-    oa.0 & ADDRESS | F::encode(attrs) | flag(level == 3, TABLE_OR_PAGE) | VALID
+/// The descriptor of a block (levels 1 and 2) or page (level 3) whose attributes are `bits`.
+pub(super) const fn leaf(level: u8, oa: Oa, bits: u64) -> u64 {
+    oa.0 & ADDRESS | bits | flag(level == 3, TABLE_OR_PAGE) | VALID
 }
