@@ -415,7 +415,7 @@ impl<'a> Machine<'a> {
         }
         let found = self.translate(pc, Request { va, kind: Kind::Fetch, aligned: true, syndrome: 0 })?;
         // Guest RAM that was never written holds zero words: UDF #0.
-        let word = self.memory.read(found.pa, 4);
+        let word = self.memory.read(found.pa & !3, 4);
         self.because.push(format!("The word {word:#010x} fetched at {va:#x} is no instruction of the program's."));
         Err(Exception::El1 { esr: 1 << 25, far: 0 })
     }
