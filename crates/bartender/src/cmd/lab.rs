@@ -12,7 +12,7 @@ use crate::show::{self, FAINT, GOOD, STRONG, paint};
 use crate::{machine, suite};
 
 const HELP: &str = concat!(
-    "An emulated server is QEMU (9.0 or newer, with EL2, SMMUv3 and PCIe), a Debian arm64 kernel, and this program as its
+    "An emulated server is QEMU (9.1 or newer, with EL2, SMMUv3 and PCIe), a Debian arm64 kernel, and this program as its
 first process. All of it is fetched into one folder, $BARTENDER_CACHE, or bartender/ in the user's cache folder;
 nothing is installed, and no right is needed but to write there. A kernel is named by its series, 6.12, or newest.
 
