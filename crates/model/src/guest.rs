@@ -8,7 +8,7 @@ use mmu::{
 use scenario::{
     Guest, Layout, Scenario, a64,
     guest::Piece,
-    layout::{CODE_SIZE, RAM_BASE, REPORT_IPA, TABLES_BASE, TABLES_SIZE},
+    layout::{RAM_BASE, REPORT_IPA, TABLES_BASE, TABLES_SIZE},
     program::Lowered,
 };
 
@@ -61,7 +61,9 @@ pub(crate) fn guest_of(scenario: &Scenario, layout: &Layout, lowered: &Lowered) 
         arm::map::<Stage1, _>(root, config, tables, (Ia(va), Oa(ipa), size), &attrs, BLOCK)
     };
     let code_attrs = S1Attrs { attr_index: CODE_ATTR, pxn: false, ..base };
-    map(&mut tables, RAM_BASE, RAM_BASE, CODE_SIZE, code_attrs).map_err(failed)?;
+    // No more than there is: every page is a descriptor to carry along.
+    let code_size = (code.bytes.len() as u64).next_multiple_of(PAGE);
+    map(&mut tables, RAM_BASE, RAM_BASE, code_size, code_attrs).map_err(failed)?;
     let report = S1Attrs { attr_index: REPORT_ATTR, writable: true, ..base };
     map(&mut tables, REPORT_IPA, REPORT_IPA, PAGE, report).map_err(failed)?;
     if scenario.mmu {

@@ -66,8 +66,12 @@ mod hex {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(from)?;
-        let value = |c: u8| DIGITS.iter().position(|d| *d == c).map(|v| v as u8);
+        let text = <&str>::deserialize(from)?;
+        let value = |c: u8| match c {
+            b'0'..=b'9' => Some(c - b'0'),
+            b'a'..=b'f' => Some(c - b'a' + 10),
+            _ => None,
+        };
         let pair = |p: &[u8]| match p {
             [high, low] => Some(value(*high)? << 4 | value(*low)?),
             _ => None,

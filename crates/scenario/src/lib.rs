@@ -41,9 +41,11 @@ use observation::Pattern;
 pub struct Scenario {
     /// One line for people.
     pub title: String,
-    /// What happened, to whom: prose of any length. Empty where the file has none.
+    /// What happened, to whom: prose of any length. Empty where the file has none. Not carried along.
+    #[serde(skip)]
     pub story: String,
-    /// Where the case comes from: a thread, a section, a function. Empty where the file has none.
+    /// Where the case comes from: a thread, a section, a function. Empty where the file has none. Not carried along.
+    #[serde(skip)]
     pub source: String,
     /// The machine it needs.
     pub machine: Machine,
