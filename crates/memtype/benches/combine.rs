@@ -1,10 +1,13 @@
-//! Combining two stages, beside a table that holds the same answers: what a lookup costs is the least an answer can cost.
+//! Combining the layers of a translation, beside tables that hold the same answers: what a lookup costs is the least an
+//! answer can cost.
+//!
+//! Every figure is for one combination. The inputs come in an order in which no branch can be predicted.
 #![allow(missing_docs)]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use memtype::arm::{self, Alignment, Cacheability, Features, Shareability, Stage1, Stage2, Type};
+use memtype::arm::{self, Alignment, Combined, Features, Stage1, Stage2, Type};
 
 /// Every input: FWB, MemAttr and SH of stage 2, the MAIR byte and SH of stage 1.
 const ALL: u32 = 1 << 17;
@@ -19,17 +22,10 @@ fn stage2(input: u32) -> Stage2 {
 }
 
 /// The type, the shareability and the alignment rule in a byte, so that a table of all answers is one of bytes.
-fn answer(s1: &Stage1, s2: &Stage2) -> u8 {
-    let weight = |c: Cacheability| c as u8;
-    let both = arm::combine(s1, s2);
+fn answer(both: &Combined) -> u8 {
     let ty = match both.ty {
         Type::Device(d) => d as u8,
-        Type::Normal { inner, outer } => 4 + 3 * weight(inner.policy) + weight(outer.policy),
-    };
-    let sh = match both.sh {
-        Shareability::Non => 0,
-        Shareability::Inner => 1,
-        Shareability::Outer => 2,
+        Type::Normal { inner, outer } => 4 + 3 * inner.policy as u8 + outer.policy as u8,
     };
     let alignment = match both.unaligned() {
         Alignment::Ok => 0,
@@ -37,54 +33,119 @@ fn answer(s1: &Stage1, s2: &Stage2) -> u8 {
         Alignment::Fault { .. } => 2,
         Alignment::MayFault => 3,
     };
-    ty | sh << 4 | alignment << 6
+    ty | (both.sh as u8) << 4 | alignment << 6
 }
 
 /// Every input once, in an order in which neighbours share no cache line (an odd step visits all).
-fn scattered() -> impl Iterator<Item = u32> {
-    (0..ALL).map(|i| i.wrapping_mul(0x9e37_79b1) % ALL)
+fn scattered() -> Vec<u32> {
+    (0..ALL).map(|i| i.wrapping_mul(0x9e37_79b1) % ALL).collect()
 }
 
 fn sum(answers: impl Iterator<Item = u8>) -> u64 {
     answers.map(u64::from).sum()
 }
 
-fn bench(c: &mut Criterion) {
-    let table: Vec<u8> = (0..ALL).map(|i| answer(&stage1(i), &stage2(i))).collect();
-    let lookup = |i: u32| table[(i % ALL) as usize];
-    assert_eq!(sum(scattered().map(lookup)), sum(table.iter().copied()));
+fn arm64(c: &mut Criterion) {
+    let table: Vec<u8> = (0..ALL).map(|i| answer(&arm::combine(&stage1(i), &stage2(i)))).collect();
+    let inputs = scattered();
+    let decoded: Vec<(Stage1, Stage2)> = inputs.iter().map(|i| (stage1(*i), stage2(*i))).collect();
+    let of_table = |i: &u32| table[(*i % ALL) as usize];
+    assert_eq!(sum(inputs.iter().map(of_table)), sum(table.iter().copied()));
 
-    // Normal-NC under Device-nGnRE without FWB: thread 002.
-    let input = 1 << 12 | 0b11 << 10 | 0x44 << 2 | 0b10;
-    let mut group = c.benchmark_group("one combination");
-    group.bench_function("decode both, combine, unaligned()", |b| {
+    let mut out = vec![(Type::NORMAL_NC, arm::Shareability::Outer, Alignment::Ok); inputs.len()];
+
+    let mut group = c.benchmark_group("arm64, one of 131072 combinations");
+    group.throughput(Throughput::Elements(u64::from(ALL)));
+    group.bench_function("combine: type, sh, unaligned", |b| {
         b.iter(|| {
-            let i = black_box(input);
-            let both = arm::combine(&stage1(i), &stage2(i));
-            (both.ty, both.unaligned())
+            for ((s1, s2), out) in black_box(&decoded).iter().zip(black_box(&mut out)) {
+                let both = arm::combine(s1, s2);
+                *out = (both.ty, both.sh, both.unaligned());
+            }
         });
     });
-    group.bench_function("the same as a byte", |b| {
+    group.bench_function("combine: the whole result, stored", |b| {
         b.iter(|| {
-            let i = black_box(input);
-            answer(&stage1(i), &stage2(i))
+            for (s1, s2) in black_box(&decoded) {
+                black_box(arm::combine(s1, s2));
+            }
         });
     });
-    group.bench_function("limit: the byte from a table", |b| b.iter(|| lookup(black_box(input))));
+    group.bench_function("decode stage 1", |b| {
+        b.iter(|| {
+            for i in black_box(&inputs) {
+                black_box(stage1(*i));
+            }
+        });
+    });
+    group.bench_function("decode stage 2", |b| {
+        b.iter(|| {
+            for i in black_box(&inputs) {
+                black_box(stage2(*i));
+            }
+        });
+    });
+    group.bench_function("decode both, combine: type, sh, unaligned", |b| {
+        b.iter(|| sum(black_box(&inputs).iter().map(|i| answer(&arm::combine(&stage1(*i), &stage2(*i))))));
+    });
+    group.bench_function("limit: a byte from a table", |b| b.iter(|| sum(black_box(&inputs).iter().map(of_table))));
     group.finish();
 
-    let mut group = c.benchmark_group("all 131072 combinations");
-    group.throughput(Throughput::Elements(u64::from(ALL)));
-    group.bench_function("each decoded and combined", |b| {
-        b.iter(|| sum((0..black_box(ALL)).map(|i| answer(&stage1(i), &stage2(i)))));
+    let mut group = c.benchmark_group("arm64, the whole table");
+    group.bench_function("decode both, combine, in order", |b| {
+        b.iter(|| sum((0..black_box(ALL)).map(|i| answer(&arm::combine(&stage1(i), &stage2(i))))));
     });
-    group.bench_function("each decoded and combined, scattered", |b| {
-        b.iter(|| sum(black_box(scattered()).map(|i| answer(&stage1(i), &stage2(i)))));
-    });
-    group.bench_function("limit: from a table, scattered", |b| b.iter(|| sum(black_box(scattered()).map(lookup))));
-    group.bench_function("limit: from a table, in order", |b| b.iter(|| sum(black_box(&table).iter().copied())));
     group.finish();
 }
 
-criterion_group!(benches, bench);
+fn riscv(c: &mut Criterion) {
+    use memtype::riscv::{Pbmt, Pma, combine};
+
+    let pma = [Pma::Main, Pma::Io];
+    let pbmt = [Pbmt::Pma, Pbmt::Nc, Pbmt::Io];
+    let inputs: Vec<(Pma, Pbmt, Pbmt)> =
+        scattered().into_iter().map(|i| i as usize).map(|i| (pma[i % 2], pbmt[i / 2 % 3], pbmt[i / 6 % 3])).collect();
+    let mut out = vec![combine(Pma::Io, Pbmt::Pma, Pbmt::Pma).ty; inputs.len()];
+    let mut group = c.benchmark_group("riscv, one of 18 combinations");
+    group.throughput(Throughput::Elements(inputs.len() as u64));
+    group.bench_function("combine: type", |b| {
+        b.iter(|| {
+            for ((pma, g, vs), out) in black_box(&inputs).iter().zip(black_box(&mut out)) {
+                *out = combine(*pma, *g, *vs).ty;
+            }
+        });
+    });
+    group.finish();
+}
+
+fn x86(c: &mut Criterion) {
+    use memtype::x86::{Pat, Type, ept, npt};
+
+    const TYPES: [Type; 5] = [Type::Uc, Type::Wc, Type::Wt, Type::Wp, Type::Wb];
+    let of = |i: u32| i as usize;
+    let inputs: Vec<(Type, bool, Pat, Pat)> = scattered()
+        .into_iter()
+        .map(|i| (TYPES[of(i) % 5], i & 1 != 0, Pat::ALL[of(i / 7) % 6], Pat::ALL[of(i / 11) % 6]))
+        .collect();
+    let mut out = vec![Type::Uc; inputs.len()];
+    let mut group = c.benchmark_group("x86, one combination");
+    group.throughput(Throughput::Elements(inputs.len() as u64));
+    group.bench_function("EPT, IPAT, PAT: type", |b| {
+        b.iter(|| {
+            for ((ept, ipat, pat, _), out) in black_box(&inputs).iter().zip(black_box(&mut out)) {
+                *out = ept::combine(*ept, *ipat, *pat);
+            }
+        });
+    });
+    group.bench_function("MTRR, host PAT, guest PAT (NPT): type", |b| {
+        b.iter(|| {
+            for ((mtrr, _, host, guest), out) in black_box(&inputs).iter().zip(black_box(&mut out)) {
+                *out = npt::combine(*mtrr, *host, *guest);
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, arm64, riscv, x86);
 criterion_main!(benches);

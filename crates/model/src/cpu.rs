@@ -539,7 +539,7 @@ impl<'a> Machine<'a> {
             let s1 = S1Type::decode(byte, attrs.sh, FEATURES);
             let fault = |m: &Self, f: Fault| m.el1(va, kind, f.kind, f.level);
             leaf.check_accessed().map_err(|f| fault(self, f))?;
-            if s1.ty.is_device() && misaligned && self.stage1_alignment_faults(leaf.oa) {
+            if s1.is_device() && misaligned && self.stage1_alignment_faults(leaf.oa) {
                 return Err(self.alignment(pc, request, s1, Some(leaf.step)));
             }
             leaf.permit(kind.access()).map_err(|f| {
@@ -572,7 +572,7 @@ impl<'a> Machine<'a> {
         leaf.check_accessed().map_err(|f| self.el2(request, false, f, ipa))?;
         // Where stage 1 lets the access pass, stage 2 has its say: its own type without FWB, the combined one with it, which
         // are Device or not Device together.
-        let device = combined.ty.is_device() && (!s1.ty.is_device() || s2_alone_is_device(&s2));
+        let device = combined.ty.is_device() && (!s1.is_device() || s2_alone_is_device(&s2));
         if misaligned && device {
             let found = Found { pa: leaf.oa.0, combined, s1: s1_step, s2: leaf.step };
             self.explain(pc, request, &found, true);
@@ -639,7 +639,7 @@ impl<'a> Machine<'a> {
             Some(step) => format!("stage-1 descriptor {:#x} at level {}", step.descriptor, step.level),
             None => Rule::MmuOff.to_string(),
         };
-        self.because.push(format!("{} at VA {:#x}: stage 1 is {} ({from}).", self.insn(pc), request.va, s1.ty));
+        self.because.push(format!("{} at VA {:#x}: stage 1 is {} ({from}).", self.insn(pc), request.va, s1.ty()));
         self.because.push(Rule::UnalignedStage1.to_string());
         self.because.push(Rule::UnalignedLocation.to_string());
         self.el1(request.va, request.kind, FaultKind::Alignment, 0)
@@ -665,8 +665,8 @@ impl<'a> Machine<'a> {
             "{} at VA {:#x}: stage 1 {} ({from}), stage 2 {} (descriptor {:#x}, level {}), together {}.",
             self.insn(pc),
             request.va,
-            found.combined.stage1().ty,
-            s2.attr,
+            found.combined.stage1().ty(),
+            s2.attr(),
             found.s2.descriptor,
             found.s2.level,
             found.combined.ty,
@@ -680,7 +680,7 @@ impl<'a> Machine<'a> {
 
 /// Whether stage 2 says Device of itself.
 const fn s2_alone_is_device(s2: &S2Type) -> bool {
-    match s2.attr {
+    match s2.attr() {
         types::MemAttr::Combine(ty) => ty.is_device(),
         types::MemAttr::FwbDevice(_) => true,
         _ => false,

@@ -263,7 +263,7 @@ fn loop_text() -> impl Strategy<Value = Text> {
 }
 
 fn is_normal(mair: u8) -> bool {
-    !Stage1::decode(mair, 0b11, Features::LATEST).ty.is_device()
+    !Stage1::decode(mair, 0b11, Features::LATEST).is_device()
 }
 
 /// Plain accesses inside maps of BARs and RAM, all Normal at stage 1, nothing read-only.

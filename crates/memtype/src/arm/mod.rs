@@ -1,11 +1,52 @@
 //! Memory types of Arm's A-profile (DDI 0487 M.a.a, chapters B2.10 and D8.6).
+//!
+//! There are two kinds. **Normal** memory may be read ahead, merged, reordered; it is Non-cacheable (NC), Write-Through (WT)
+//! or Write-Back (WB), and that twice, for inner and outer caches. Normal-NC is what Arm has for write-combining. **Device**
+//! memory is for what has side effects: it is never read ahead and never cached, an unaligned access to it faults, and its name
+//! spells what else is allowed, with an `n` before what is not:
+//!
+//! * **G**athering: several writes become one, so a device may see one transaction of 64 bytes for eight stores;
+//! * **R**eordering: accesses to one device arrive in another order than the program's;
+//! * **E**arly write acknowledgement: a write is done before the device has it. PCI memory writes are posted, so this is how
+//!   they are anyway.
+//!
+//! Device-nGnRE, then, is a register BAR as PCI people know it: each store one write of its size, in order, posted.
+//! Device-nGnRnE is stricter only where the bus can say that a write arrived. Device-nGRE and Device-GRE are weaker, and
+//! little used.
+//!
+//! A page gets its type in two steps. **Stage 1**, the guest's or a process's own tables, has an index into MAIR_EL1, a
+//! register of eight bytes that each encode a type ([`Stage1`]). **Stage 2**, the hypervisor's tables, has four bits, MemAttr
+//! ([`Stage2`]). [`combine`] says what the two come to: the stricter, unless the hypervisor uses FEAT_S2FWB, which lets it
+//! force Write-Back or take what stage 1 says. Caches and MMUs that are off, and what an instruction fetch or a table walk
+//! gets, are in [`Regime`]. What a type promises is [`Type::guarantee`].
+//!
+//! ```
+//! use memtype::arm::{Alignment, Features, Stage1, Stage2, combine, mair_of, memattr_of};
+//!
+//! // A driver maps a BAR with ioremap_wc(): Normal-NC. Linux's KVM says Normal-NC for it from 6.9 on, as it may with FWB.
+//! let f = Features::LATEST;
+//! let guest = Stage1::decode(mair_of("normal-nc").unwrap(), 0b11, f);
+//! let kvm = Stage2::decode(true, memattr_of(true, "normal-nc").unwrap(), 0b11, f);
+//! let both = combine(&guest, &kvm);
+//! assert_eq!(both.ty.to_string(), "Normal-NC");
+//! assert_eq!(both.unaligned(), Alignment::Ok);
+//! // The same stage 2 leaves a guest's ioremap() alone.
+//! let registers = Stage1::decode(mair_of("device-ngnre").unwrap(), 0b11, f);
+//! assert_eq!(combine(&registers, &kvm).ty.to_string(), "Device-nGnRE");
+//! // Each rule that was applied can be asked for, with its place in the manual.
+//! assert!(both.because().next().unwrap().to_string().contains("D8.6.6"));
+//! ```
 
 mod combine;
+mod guarantee;
+mod key;
+mod regime;
 mod rules;
 mod stage1;
 mod stage2;
 
 pub use combine::{Alignment, Combined, combine};
+pub use regime::{Access, InForce, Permission, Quirk, Regime};
 pub use rules::{Because, Rule};
 pub use stage1::{NAMES, Stage1, mair_of, name_of_mair};
 pub use stage2::{MemAttr, Stage2, memattr_of};
@@ -46,6 +87,7 @@ pub enum Device {
 
 impl Device {
     /// From the two bits that encode it, in MAIR_ELx and in stage-2 MemAttr alike (`DecodeDevice`). Higher bits are ignored.
+    #[inline]
     #[must_use]
     pub const fn from_bits(bits: u8) -> Self {
         match bits & 3 {
@@ -56,6 +98,7 @@ impl Device {
         }
     }
     /// The stricter of two (`S2CombineS1Device`).
+    #[inline]
     #[must_use]
     pub const fn stricter(self, other: Self) -> Self {
         if (self as u8) < (other as u8) { self } else { other }
@@ -75,6 +118,7 @@ pub enum Cacheability {
 
 impl Cacheability {
     /// `nc`, `wt` or `wb`.
+    #[inline]
     #[must_use]
     pub const fn short(self) -> &'static str {
         match self {
@@ -84,28 +128,54 @@ impl Cacheability {
         }
     }
     /// The weaker of two (Table D8-98).
+    #[inline]
     #[must_use]
     pub const fn weaker(self, other: Self) -> Self {
         if (self as u8) < (other as u8) { self } else { other }
     }
 }
 
-/// Allocation hints of cacheable memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Hints {
-    /// Read-Allocate.
-    pub read: bool,
-    /// Write-Allocate.
-    pub write: bool,
-    /// Transient.
-    pub transient: bool,
-}
+/// Allocation hints of cacheable memory, in one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hints(u8);
 
 impl Hints {
     /// Read-Allocate, Write-Allocate, not Transient: what a result gets that has none from stage 1 (R_TBQKG).
-    pub const ALLOCATE: Self = Self { read: true, write: true, transient: false };
+    pub const ALLOCATE: Self = Self::new(true, true, false);
     /// No allocation; also what Non-cacheable memory has.
-    pub const NONE: Self = Self { read: false, write: false, transient: false };
+    pub const NONE: Self = Self::new(false, false, false);
+
+    /// From the three hints.
+    #[inline]
+    #[must_use]
+    pub const fn new(read: bool, write: bool, transient: bool) -> Self {
+        Self(read as u8 | (write as u8) << 1 | (transient as u8) << 2)
+    }
+    /// Read-Allocate.
+    #[inline]
+    #[must_use]
+    pub const fn read(self) -> bool {
+        self.0 & 1 != 0
+    }
+    /// Write-Allocate.
+    #[inline]
+    #[must_use]
+    pub const fn write(self) -> bool {
+        self.0 & 2 != 0
+    }
+    /// Transient.
+    #[inline]
+    #[must_use]
+    pub const fn transient(self) -> bool {
+        self.0 & 4 != 0
+    }
+}
+
+impl fmt::Debug for Hints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |it, name| if it { name } else { "" };
+        write!(f, "Hints({}{}{})", name(self.read(), "R"), name(self.write(), "W"), name(self.transient(), "T"))
+    }
 }
 
 /// Cacheability with its hints, for one of inner and outer.
@@ -120,9 +190,12 @@ pub struct Cache {
 impl Cache {
     /// Non-cacheable.
     pub const NC: Self = Self { policy: Cacheability::NonCacheable, hints: Hints::NONE };
+    /// Write-Through, Read-Allocate, Write-Allocate, not Transient.
+    pub const WT: Self = Self { policy: Cacheability::WriteThrough, hints: Hints::ALLOCATE };
     /// Write-Back, Read-Allocate, Write-Allocate, not Transient.
     pub const WB: Self = Self { policy: Cacheability::WriteBack, hints: Hints::ALLOCATE };
 
+    #[inline]
     const fn is(self, policy: Cacheability) -> bool {
         self.policy as u8 == policy as u8
     }
@@ -145,15 +218,19 @@ pub enum Type {
 impl Type {
     /// Normal, Inner and Outer Non-cacheable.
     pub const NORMAL_NC: Self = Self::Normal { inner: Cache::NC, outer: Cache::NC };
+    /// Normal, Inner and Outer Write-Through, Read- and Write-Allocate.
+    pub const NORMAL_WT: Self = Self::Normal { inner: Cache::WT, outer: Cache::WT };
     /// Normal, Inner and Outer Write-Back, Read- and Write-Allocate.
     pub const NORMAL_WB: Self = Self::Normal { inner: Cache::WB, outer: Cache::WB };
 
     /// Any Device type.
+    #[inline]
     #[must_use]
     pub const fn is_device(self) -> bool {
         matches!(self, Self::Device(_))
     }
     /// Normal Inner Non-cacheable Outer Non-cacheable.
+    #[inline]
     #[must_use]
     pub const fn is_normal_nc(self) -> bool {
         match self {
@@ -165,6 +242,7 @@ impl Type {
     }
     /// Normal Inner Write-Back Outer Write-Back: the one type for which exclusives and atomics are architected to work,
     /// when it is shareable (B2.2.6).
+    #[inline]
     #[must_use]
     pub const fn is_normal_wb(self) -> bool {
         match self {
@@ -173,33 +251,39 @@ impl Type {
         }
     }
     /// May be held in a cache, inner or outer (B2.10.1; Device never).
+    #[inline]
     #[must_use]
     pub const fn is_cacheable(self) -> bool {
         !self.is_device() && !self.is_normal_nc()
     }
     /// Several accesses may be merged into one transaction: Normal (B2.10.1) and Device-GRE (B2.10.2.1).
+    #[inline]
     #[must_use]
     pub const fn may_gather(self) -> bool {
         matches!(self, Self::Normal { .. } | Self::Device(Device::GRE))
     }
     /// Accesses to the same peripheral may arrive in another order than the program's: all but Device-nGnR* (B2.10.2.2).
+    #[inline]
     #[must_use]
     pub const fn may_reorder(self) -> bool {
         matches!(self, Self::Normal { .. } | Self::Device(Device::GRE | Device::nGRE))
     }
     /// A write may be acknowledged before it reached the endpoint: all but Device-nGnRnE (B2.10.2.3). For PCIe memory
     /// writes, which are posted, nE gives no endpoint acknowledgement either.
+    #[inline]
     #[must_use]
     pub const fn may_acknowledge_early(self) -> bool {
         !matches!(self, Self::Device(Device::nGnRnE))
     }
     /// Locations the program never reads may be read: Normal (B2.10.1). Device forbids it, but for a few instructions
     /// (B2.10.2: bytes of the same 16-byte window of a SIMD load, SVE, LDNP, MOPS).
+    #[inline]
     #[must_use]
     pub const fn may_speculate(self) -> bool {
         !self.is_device()
     }
     /// The name in files and on the command line, without cacheability: `device-ngnre` … or `normal`.
+    #[inline]
     #[must_use]
     pub const fn class(self) -> &'static str {
         match self {
@@ -212,6 +296,7 @@ impl Type {
     }
     /// The name in files and on the command line: `device-ngnre`, `normal-nc`; for Normal memory whose inner and outer
     /// cacheability differ `normal-iwb-onc` and so on. Hints are not part of it.
+    #[inline]
     #[must_use]
     pub const fn name(self) -> &'static str {
         use Cacheability::{NonCacheable as Nc, WriteBack as Wb, WriteThrough as Wt};
@@ -271,6 +356,7 @@ pub enum Shareability {
 impl Shareability {
     /// From an SH field; the second value is true for the reserved 0b01, which `DecodeShareability` may treat as any of
     /// the three and which is Outer Shareable here. Higher bits are ignored.
+    #[inline]
     #[must_use]
     pub const fn from_bits(bits: u8) -> (Self, bool) {
         match bits & 3 {
@@ -281,6 +367,7 @@ impl Shareability {
         }
     }
     /// `nsh`, `ish` or `osh`.
+    #[inline]
     #[must_use]
     pub const fn short(self) -> &'static str {
         match self {
@@ -290,11 +377,13 @@ impl Shareability {
         }
     }
     /// The stronger of two (`S2CombineS1Shareability`).
+    #[inline]
     #[must_use]
     pub const fn stronger(self, other: Self) -> Self {
         if (self as u8) > (other as u8) { self } else { other }
     }
     /// What it is for memory of type `ty`: Device and Normal iNC-oNC are always Outer Shareable (`EffectiveShareability`).
+    #[inline]
     #[must_use]
     pub const fn effective(self, ty: Type) -> Self {
         if ty.is_device() || ty.is_normal_nc() { Self::Outer } else { self }

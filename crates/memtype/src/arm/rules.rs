@@ -1,6 +1,17 @@
 //! The rules, each with the place it comes from.
+//!
+//! ```
+//! use memtype::arm::Rule;
+//!
+//! assert_eq!(
+//!     Rule::FwbAsStage1.to_string(),
+//!     "FWB, MemAttr 0b111: what stage 1 says. [DDI 0487 D8.6.6, Table D8-101; AArch64.S2ApplyFWBMemAttrs]"
+//! );
+//! ```
 
 use core::fmt;
+
+use crate::cite::{Cite, Source};
 
 /// A rule of the architecture that decided something. [`says`](Self::says) is a sentence of ours; [`section`](Self::section)
 /// is where DDI 0487 M.a.a has it.
@@ -50,6 +61,28 @@ pub enum Rule {
     AtomicsSystemDefined,
     /// MMU off.
     MmuOff,
+    /// MMU off, instruction fetch.
+    MmuOffFetch,
+    /// HCR_EL2.DC.
+    DefaultCacheable,
+    /// SCTLR_EL1.C.
+    Stage1Uncached,
+    /// SCTLR_EL1.C, of Tagged memory.
+    Stage1UncachedTagged,
+    /// SCTLR_EL1.I.
+    Stage1UncachedFetch,
+    /// HCR_EL2.CD.
+    Stage2Uncached,
+    /// HCR_EL2.ID.
+    Stage2UncachedFetch,
+    /// B2.10.2.
+    FetchFromDevice,
+    /// HCR_EL2.PTW = 0.
+    WalkOnDevice,
+    /// HCR_EL2.PTW = 1.
+    WalkFaults,
+    /// [`Quirk::NcAsDevice`](super::Quirk::NcAsDevice).
+    NcAsDevice,
 }
 
 impl Rule {
@@ -98,10 +131,48 @@ impl Rule {
                  External abort, or do nothing."
             }
             Self::MmuOff => "The stage-1 MMU is off: data accesses are Device-nGnRnE.",
+            Self::MmuOffFetch => {
+                "The stage-1 MMU is off: instructions are fetched as from Normal memory, Write-Through if SCTLR_EL1.I = 1, \
+                 else Non-cacheable."
+            }
+            Self::DefaultCacheable => {
+                "HCR_EL2.DC = 1: stage 1 counts as off and gives Normal Write-Back, Non-shareable."
+            }
+            Self::Stage1Uncached => {
+                "SCTLR_EL1.C = 0: stage 1 makes data accesses to Normal memory, and to its tables, Non-cacheable."
+            }
+            Self::Stage1UncachedTagged => {
+                "SCTLR_EL1.C = 0: whether Tagged memory stays so is CONSTRAINED UNPREDICTABLE; taken as not."
+            }
+            Self::Stage1UncachedFetch => {
+                "SCTLR_EL1.I = 0: stage 1 makes instruction fetches from Normal memory Non-cacheable."
+            }
+            Self::Stage2Uncached => {
+                "HCR_EL2.CD = 1: stage 2 makes Normal memory Non-cacheable for data accesses and table walks."
+            }
+            Self::Stage2UncachedFetch => "HCR_EL2.ID = 1: stage 2 makes instruction fetches Non-cacheable.",
+            Self::FetchFromDevice => {
+                "An instruction fetch from Device memory that is not execute-never is one from Normal Non-cacheable memory, \
+                 or takes a Permission fault."
+            }
+            Self::WalkOnDevice => {
+                "Stage 2 has the stage-1 table in Device memory, and HCR_EL2.PTW = 0: the walk is as one of Normal \
+                 Non-cacheable memory."
+            }
+            Self::WalkFaults => {
+                "Stage 2 has the stage-1 table in Device memory, and HCR_EL2.PTW = 1: a Permission fault of stage 2, taken to \
+                 EL2."
+            }
+            Self::NcAsDevice => {
+                "Normal Non-cacheable does not work on this machine's PCIe, and the kernel that owns stage 1 puts \
+                 Device-nGnRE into MAIR in its place: what was write-combining no longer combines, and an unaligned access \
+                 to it faults."
+            }
         }
     }
 
-    /// Where DDI 0487 M.a.a has it: section, rule or table, and the pseudocode function where one encodes it.
+    /// Where DDI 0487 M.a.a has it: section, rule or table, and the pseudocode function where one encodes it. Of a quirk of
+    /// machines, who said it.
     #[must_use]
     pub const fn section(self) -> &'static str {
         match self {
@@ -123,18 +194,37 @@ impl Rule {
             Self::NormalFreedoms => "B2.10.1",
             Self::DeviceRestrictions => "B2.10.2",
             Self::AtomicsGuaranteed | Self::AtomicsSystemDefined => "B2.2.6",
-            Self::MmuOff => "D8.2; AArch64.S1DisabledOutput",
+            Self::MmuOff | Self::MmuOffFetch => "D8.2.12.1, R_WFZPW; AArch64.S1DisabledOutput",
+            Self::DefaultCacheable => "D8.2.12.1, R_WFZPW, R_LBPTY; AArch64.S1DisabledOutput",
+            Self::Stage1Uncached | Self::Stage1UncachedFetch => "D7.5.5; AArch64.S1TreatAsNormalNC",
+            Self::Stage1UncachedTagged => "D10.3, R_YSLYC; AArch64.S1Translate",
+            Self::Stage2Uncached | Self::Stage2UncachedFetch => "D7.5.5; AArch64.S2TreatAsNormalNC",
+            Self::FetchFromDevice => "B2.10.2; AArch64.S1CheckPermissions, AArch64.S2CheckPermissions",
+            Self::WalkOnDevice => "D8.6.3, D24.2.62 HCR_EL2.PTW; AArch64.S2TreatAsNormalNC",
+            Self::WalkFaults => "D8.6.3, D24.2.62 HCR_EL2.PTW; AArch64.S2CheckPermissions",
+            Self::NcAsDevice => "NVIDIA/NV-Kernels, pull request 289: ARM64_WORKAROUND_NC_TO_NGNRE",
         }
+    }
+
+    /// Where it comes from: DDI 0487, but for the quirks of machines.
+    #[must_use]
+    pub const fn cite(self) -> Cite {
+        let source = match self {
+            Self::NcAsDevice => Source::Said,
+            _ => Source::Arm,
+        };
+        Cite::read(source, self.section())
     }
 }
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} [DDI 0487 {}]", self.says(), self.section())
+        write!(f, "{} [{}]", self.says(), self.cite())
     }
 }
 
-const MOST: usize = 10;
+/// More than any answer has.
+const MOST: usize = 16;
 
 /// A few rules in order: an iterator that needs no allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,9 +239,14 @@ impl Because {
         Self { rules: [None; MOST], len: 0, at: 0 }
     }
     pub(super) const fn and(mut self, rule: Rule) -> Self {
-        self.rules[self.len] = Some(rule);
-        self.len += 1;
+        if self.len < MOST {
+            self.rules[self.len] = Some(rule);
+            self.len += 1;
+        }
         self
+    }
+    pub(super) const fn and_if(self, when: bool, rule: Rule) -> Self {
+        if when { self.and(rule) } else { self }
     }
 }
 

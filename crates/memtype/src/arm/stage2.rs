@@ -1,8 +1,19 @@
 //! Stage 2: the descriptor's MemAttr and SH, without and with FEAT_S2FWB.
+//!
+//! ```
+//! use memtype::arm::{Features, MemAttr, Stage2, Type};
+//!
+//! // The same bits say Normal-NC without FWB, and with it: Normal-NC unless stage 1 says Device.
+//! let plain = Stage2::decode(false, 0b0101, 0b11, Features::LATEST);
+//! assert_eq!(plain.attr(), MemAttr::Combine(Type::NORMAL_NC));
+//! let fwb = Stage2::decode(true, 0b0101, 0b11, Features::LATEST);
+//! assert_eq!(fwb.attr(), MemAttr::FwbNcUnlessDevice);
+//! ```
 
 use core::fmt;
 
-use super::{Cache, Cacheability, Device, Features, Hints, Reserved, Shareability, Tagging, Type};
+use super::key::{KNOWN, key};
+use super::{Cache, Cacheability, Device, Features, Hints, Reserved, Shareability, Stage1, Tagging, Type};
 
 /// What stage-2 MemAttr\[3:0\] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,10 +43,10 @@ impl fmt::Display for MemAttr {
 }
 
 /// The attributes stage 2 gives a location.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stage2 {
-    /// MemAttr.
-    pub attr: MemAttr,
+    /// MemAttr, as a place in `FORMS`.
+    form: u8,
     /// The descriptor's shareability.
     pub sh: Shareability,
     /// The XS attribute: false when the descriptor's FnXS (bit 11) is set.
@@ -54,73 +65,53 @@ impl Stage2 {
     ///
     /// With FWB and without FEAT_MTE_PERM MemAttr\[3\] is RES0 (R_JXGKQ): it is ignored, and setting it is no reserved
     /// encoding of the type.
+    #[inline]
     #[must_use]
     pub const fn decode(fwb: bool, memattr: u8, sh: u8, features: Features) -> Self {
         let (sh, bad_sh) = Shareability::from_bits(sh);
-        let memattr = memattr & 0xf;
-        let mut reserved = None;
-        let mut no_tag_access = false;
-        let attr = if fwb {
-            if features.mte_perm && (memattr >> 2 == 0b10 || memattr == 0b1101) {
-                reserved = Some(Reserved::MemAttrFwb);
-            }
-            no_tag_access = features.mte_perm && memattr >> 1 == 0b111;
-            match memattr & 0b111 {
-                device @ 0..=3 => MemAttr::FwbDevice(Device::from_bits(device)),
-                0b110 => MemAttr::FwbForceWb,
-                0b111 => MemAttr::FwbAsStage1,
-                low => {
-                    if low == 0b100 {
-                        reserved = Some(Reserved::MemAttrFwb);
-                    }
-                    MemAttr::FwbNcUnlessDevice
-                }
-            }
-        } else {
-            match (memattr >> 2, memattr & 0b11) {
-                (0, device) => MemAttr::Combine(Type::Device(Device::from_bits(device))),
-                (0b01, 0) if features.mte_perm => {
-                    no_tag_access = true;
-                    MemAttr::Combine(Type::NORMAL_WB)
-                }
-                (outer, inner) => {
-                    if inner == 0 {
-                        reserved = Some(Reserved::MemAttr);
-                    }
-                    MemAttr::Combine(Type::Normal { inner: cache(inner), outer: cache(outer) })
-                }
-            }
-        };
+        let entry = MEMATTR[(memattr & 0xf | (fwb as u8) << 4 | (features.mte_perm as u8) << 5) as usize];
         Self {
-            attr,
+            form: entry.form,
             sh,
             xs: true,
-            no_tag_access,
-            reserved_attr: reserved,
+            no_tag_access: entry.no_tag_access,
+            reserved_attr: entry.reserved,
             reserved_sh: if bad_sh { Some(Reserved::Stage2Sh) } else { None },
         }
     }
 
     /// The same with FnXS set (FEAT_XS): the result has XS = 0.
+    #[inline]
     #[must_use]
     pub const fn with_fnxs(self) -> Self {
         Self { xs: false, ..self }
     }
 
-    /// Whether FWB is on.
+    /// What MemAttr says.
+    #[inline]
     #[must_use]
-    pub const fn is_fwb(&self) -> bool {
-        !matches!(self.attr, MemAttr::Combine(_))
+    pub const fn attr(&self) -> MemAttr {
+        FORMS[self.form as usize % FORMS.len()]
     }
 
-    /// [`Tagging`] of a result that is Normal Write-Back with both allocation hints, from a Tagged stage 1
+    /// Whether FWB is on.
+    #[inline]
+    #[must_use]
+    pub const fn is_fwb(&self) -> bool {
+        self.form >= FWB
+    }
+
+    /// The key of what a stage 1 becomes.
+    #[inline]
+    pub(super) const fn apply(&self, s1: &Stage1) -> u8 {
+        RESULT[self.form as usize % FORMS.len()][s1.key as usize]
+    }
+
+    /// [`Tagging`] of a result from stage 1's; `taggable`: the result is Normal Write-Back with both allocation hints
     /// (`S2MemTagType`).
-    pub(super) const fn tagging(&self, s1: Tagging, ty: Type) -> Tagging {
-        let allocates = match ty {
-            Type::Normal { inner, outer } => ty.is_normal_wb() && allocate(inner.hints) && allocate(outer.hints),
-            Type::Device(_) => false,
-        };
-        if matches!(s1, Tagging::Untagged) || !allocates {
+    #[inline]
+    pub(super) const fn tagging(&self, s1: Tagging, taggable: bool) -> Tagging {
+        if matches!(s1, Tagging::Untagged) | !taggable {
             Tagging::Untagged
         } else if self.no_tag_access {
             Tagging::NoTagAccess
@@ -130,8 +121,136 @@ impl Stage2 {
     }
 }
 
-const fn allocate(h: Hints) -> bool {
-    h.read && h.write && !h.transient
+impl fmt::Debug for Stage2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stage2")
+            .field("attr", &self.attr())
+            .field("sh", &self.sh)
+            .field("xs", &self.xs)
+            .field("no_tag_access", &self.no_tag_access)
+            .field("reserved_attr", &self.reserved_attr)
+            .field("reserved_sh", &self.reserved_sh)
+            .finish()
+    }
+}
+
+/// Everything stage 2 can say: without FWB four Device types and nine of Normal, with FWB the others.
+static FORMS: [MemAttr; 32] = {
+    let mut table = [MemAttr::FwbAsStage1; 32];
+    let mut i = 0;
+    while i < 4 {
+        table[i] = MemAttr::Combine(Type::Device(Device::from_bits(i as u8)));
+        table[i + FWB as usize] = MemAttr::FwbDevice(Device::from_bits(i as u8));
+        i += 1;
+    }
+    while i < 13 {
+        // The bits of MemAttr without the encodings that have a zero in them.
+        let normal = i as u8 - 4;
+        table[i] = MemAttr::Combine(Type::Normal { inner: cache(normal % 3 + 1), outer: cache(normal / 3 + 1) });
+        i += 1;
+    }
+    table[FWB as usize + 5] = MemAttr::FwbNcUnlessDevice;
+    table[FWB as usize + 6] = MemAttr::FwbForceWb;
+    table
+};
+
+/// The first form with FWB; MemAttr\[2:0\] is added to it.
+const FWB: u8 = 16;
+
+/// What each form makes of each stage 1, as keys.
+///
+/// Without FWB and with it there is one rule. Put the types into one order, Device-nGnRnE, -nGnRE, -nGRE, -GRE, Normal-NC,
+/// -WT, -WB, for inner and outer each, where a Device type stands for both. Then the result is the lower of stage 1 and of a
+/// bound that stage 2 sets; FWB with MemAttr 0b110 alone lifts stage 1 to Write-Back first.
+static RESULT: [[u8; 256]; 32] = {
+    let mut table = [[0; 256]; 32];
+    let mut form = 0;
+    while form < table.len() {
+        let mut s1 = 0;
+        while s1 < 256 {
+            table[form][s1] = key(result(FORMS[form], KNOWN[s1].ty));
+            s1 += 1;
+        }
+        form += 1;
+    }
+    table
+};
+
+const fn result(attr: MemAttr, s1: Type) -> Type {
+    const WB: Type = Type::Normal { inner: cache(0b11), outer: cache(0b11) };
+    const NC: Type = Type::NORMAL_NC;
+    let (s1, bound) = match attr {
+        MemAttr::Combine(bound) => (s1, bound),
+        MemAttr::FwbDevice(device) => (s1, Type::Device(device)),
+        MemAttr::FwbNcUnlessDevice => (s1, NC),
+        MemAttr::FwbAsStage1 => (s1, WB),
+        MemAttr::FwbForceWb => match s1 {
+            Type::Device(_) => return Type::NORMAL_WB,
+            Type::Normal { inner, outer } => (Type::Normal { inner: lift(inner), outer: lift(outer) }, WB),
+        },
+    };
+    match (s1, bound) {
+        (Type::Device(a), Type::Device(b)) => Type::Device(a.stricter(b)),
+        (Type::Device(_), Type::Normal { .. }) => s1,
+        (Type::Normal { .. }, Type::Device(_)) => bound,
+        (Type::Normal { inner: i1, outer: o1 }, Type::Normal { inner: i2, outer: o2 }) => {
+            Type::Normal { inner: weaker(i1, i2.policy), outer: weaker(o1, o2.policy) }
+        }
+    }
+}
+
+/// The weaker cacheability, with stage 1's hints (`S2CombineS1AttrHints`).
+const fn weaker(s1: Cache, s2: Cacheability) -> Cache {
+    match s1.policy.weaker(s2) {
+        Cacheability::NonCacheable => Cache::NC,
+        policy => Cache { policy, hints: s1.hints },
+    }
+}
+
+/// Write-Back with stage 1's hints where it is cacheable, else with both (R_THYXB, R_TBQKG).
+const fn lift(s1: Cache) -> Cache {
+    match s1.policy {
+        Cacheability::NonCacheable => Cache::WB,
+        _ => Cache { policy: Cacheability::WriteBack, hints: s1.hints },
+    }
+}
+
+/// MemAttr\[3:0\], decoded.
+#[derive(Clone, Copy)]
+struct Entry {
+    form: u8,
+    no_tag_access: bool,
+    reserved: Option<Reserved>,
+}
+
+/// What each MemAttr\[3:0\] says; bit 4 of the index is FWB, bit 5 FEAT_MTE_PERM.
+static MEMATTR: [Entry; 64] = {
+    let mut table = [entry(false, 0, false); 64];
+    let mut i = 0;
+    while i < table.len() {
+        table[i] = entry(i & 1 << 4 != 0, i as u8 & 0xf, i & 1 << 5 != 0);
+        i += 1;
+    }
+    table
+};
+
+const fn entry(fwb: bool, memattr: u8, mte_perm: bool) -> Entry {
+    let low = memattr & 0b111;
+    let (form, no_tag_access, reserved) = if fwb {
+        let reserved = low == 0b100 || mte_perm && (memattr >> 2 == 0b10 || memattr == 0b1101);
+        // The reserved 0bx100 is taken as 0bx101.
+        let form = FWB + if low == 0b100 { 0b101 } else { low };
+        (form, mte_perm && memattr >> 1 == 0b111, if reserved { Some(Reserved::MemAttrFwb) } else { None })
+    } else {
+        // A reserved half is taken as Non-cacheable.
+        match (memattr >> 2, memattr & 0b11) {
+            (0, device) => (device, false, None),
+            (1, 0) if mte_perm => (4 + 8, true, None),
+            (outer, 0) => (4 + 3 * (outer - 1), false, Some(Reserved::MemAttr)),
+            (outer, inner) => (4 + 3 * (outer - 1) + inner - 1, false, None),
+        }
+    };
+    Entry { form, no_tag_access, reserved }
 }
 
 /// Two bits of MemAttr (`S2DecodeCacheability`); stage 2 has no hints. The reserved 0b00 is taken as Non-cacheable.
