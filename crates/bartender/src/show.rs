@@ -5,7 +5,9 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
+use memtype::MemoryType;
 use memtype::arm::Type;
+use memtype::guarantee::{Question, Standing};
 
 /// Columns of running text.
 pub const WIDTH: usize = 100;
@@ -32,6 +34,22 @@ pub fn colour(ty: Type) -> Style {
         AnsiColor::Green.on_default()
     } else {
         AnsiColor::Blue.on_default()
+    }
+}
+
+/// The colour of a memory type of any architecture: by what it promises, in the colours of Arm's.
+#[must_use]
+pub fn colour_of(ty: MemoryType) -> Style {
+    if let MemoryType::Arm64(ty) = ty {
+        return colour(ty);
+    }
+    let may = |q| ty.guarantee(q).is_some_and(|g| g.standing != Standing::Forbidden);
+    if may(Question::Cached) {
+        AnsiColor::Green.on_default()
+    } else if may(Question::Gather) {
+        AnsiColor::Cyan.on_default()
+    } else {
+        AnsiColor::Yellow.on_default()
     }
 }
 

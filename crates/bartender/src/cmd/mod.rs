@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 use std::{fmt, io};
 
+pub mod barriers;
+pub mod contract;
 pub mod decode;
 pub mod explain;
 pub mod lab;
@@ -22,7 +24,11 @@ pub enum Command {
     Policies(policies::Args),
     /// What two stages of translation combine to, and what follows from it
     Explain(explain::Args),
-    /// Numbers into words: registers of Arm
+    /// What a driver may rely on from a mapping, and which memory types give it
+    Contract(contract::Args),
+    /// What orders and what drains a write-combining mapping, and what each project uses
+    Barriers(barriers::Args),
+    /// Numbers into words: registers and table entries
     Decode(decode::Args),
     /// The whole combination table of an architecture
     Table(table::Args),
@@ -42,6 +48,8 @@ impl Command {
             Self::Lab(args) => lab::run(args),
             Self::Explain(args) => explain::run(&args),
             Self::Decode(args) => decode::run(&args),
+            Self::Contract(args) => contract::run(&args),
+            Self::Barriers(args) => barriers::run(&args),
             Self::Table(args) => table::run(&args),
         }
     }

@@ -36,21 +36,21 @@ pub fn attribute(index: Option<u8>, byte: u8) -> Attribute {
     let s1 = Stage1::decode(byte, 0b11, Features::LATEST);
     // Alone: under a stage 2 that takes what stage 1 says.
     let alone = combine(&s1, &Stage2::decode(true, 0b0111, 0b11, Features::LATEST));
-    let (inner, outer) = match s1.ty {
+    let (inner, outer) = match s1.ty() {
         Type::Device(_) => (None, None),
         Type::Normal { inner, outer } => (Some(cache(inner)), Some(cache(outer))),
     };
     Attribute {
         index,
         byte,
-        name: s1.ty.name(),
+        name: s1.ty().name(),
         inner,
         outer,
         xs: s1.xs,
         tagged: matches!(s1.tagging, Tagging::Tagged),
         unaligned: if matches!(alone.unaligned(), Alignment::Ok) { "ok" } else { "fault" },
         reserved: s1.reserved_mair.map(reserved),
-        ty: s1.ty,
+        ty: s1.ty(),
     }
 }
 
@@ -61,7 +61,7 @@ pub fn attributes(mair: u64) -> Vec<Attribute> {
 }
 
 const fn reserved(which: Reserved) -> &'static str {
-    crate::cmd::explain::reserved_says(which)
+    crate::cmd::explain::arm64::reserved_says(which)
 }
 
 /// `nc`, or `wb` with its allocation hints: `wb-ra-wa`, `wt-transient-ra`.
@@ -69,7 +69,7 @@ fn cache(cache: Cache) -> String {
     let mut out = String::from(cache.policy.short());
     if cache.policy != Cacheability::NonCacheable {
         for (hint, name) in
-            [(cache.hints.transient, "-transient"), (cache.hints.read, "-ra"), (cache.hints.write, "-wa")]
+            [(cache.hints.transient(), "-transient"), (cache.hints.read(), "-ra"), (cache.hints.write(), "-wa")]
         {
             if hint {
                 out.push_str(name);

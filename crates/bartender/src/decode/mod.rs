@@ -1,9 +1,16 @@
 //! Registers into words: the layout of each register as data, pure functions over it, no printing.
 
+pub mod arm_pte;
+pub mod ept;
 pub mod esr;
 pub mod fsc;
 pub mod mair;
+pub mod mtrr;
 pub mod par;
+pub mod pat;
+pub mod pbmt;
+pub mod ste;
+pub mod x86_pte;
 
 use std::fmt::Write as _;
 
@@ -90,26 +97,48 @@ fn fields<T>(layout: &[Spec<T>], of: &T, value: u64) -> (Vec<Field>, u64) {
     (out, rest)
 }
 
+/// A register or an entry of a table in words; what `decode` prints of everything but the registers that have more to say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decoded {
+    /// What it is, as its manual names it.
+    pub register: String,
+    /// The value; of something longer than 64 bits each doubleword, the lowest first.
+    pub value: Vec<crate::show::Hex>,
+    /// In a few words.
+    pub says: String,
+    /// The memory type it gives, as in files; null where it gives none on its own.
+    #[serde(rename = "type")]
+    pub ty: Option<String>,
+    /// The fields.
+    pub fields: Vec<Field>,
+    /// What follows.
+    pub what: Vec<String>,
+    /// What is odd about it.
+    pub notes: Vec<String>,
+}
+
 /// The fields as lines for people; the quiet ones that are zero share the last.
 #[must_use]
 pub fn lines(fields: &[Field]) -> String {
     let (silent, spoken): (Vec<&Field>, Vec<&Field>) = fields.iter().partition(|f| f.quiet && f.value == 0);
     let wide = spoken.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    let place = |f: &Field| if f.high == f.low { f.low.to_string() } else { format!("{}:{}", f.high, f.low) };
+    let places = spoken.iter().map(|f| place(f).len()).max().unwrap_or(0).max(5);
     let mut out = String::new();
     for f in spoken {
-        let at = if f.high == f.low { f.low.to_string() } else { format!("{}:{}", f.high, f.low) };
+        let at = place(f);
         let value = if f.high - f.low < 4 {
             format!("{:#0width$b}", f.value, width = usize::from(f.high - f.low) + 3)
         } else {
             format!("{:#x}", f.value)
         };
-        let first = format!("  {at:>5}  {:<wide$}  {value:<8}  ", f.name);
+        let first = format!("  {at:>places$}  {:<wide$}  {value:<8}  ", f.name);
         let text = crate::show::wrapped(&first, &f.means);
         // The position stands back, the name stands out.
         let name = format!("{:<wide$}", f.name);
-        let painted = format!("  {}  {}", paint(FAINT, format!("{at:>5}")), paint(STRONG, &name));
+        let painted = format!("  {}  {}", paint(FAINT, format!("{at:>places$}")), paint(STRONG, &name));
         out.push_str(&painted);
-        out.push_str(text.get(9 + wide..).unwrap_or_default());
+        out.push_str(text.get(4 + places + wide..).unwrap_or_default());
     }
     if !silent.is_empty() {
         let names: Vec<_> = silent.iter().map(|f| f.name).collect();

@@ -1,5 +1,12 @@
 //! `bartender decode KIND VALUE`.
 
+mod ept;
+mod mtrr;
+mod pat;
+mod pbmt;
+mod pte;
+mod ste;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
@@ -7,7 +14,7 @@ use serde::Serialize;
 
 use super::Result;
 use crate::decode::mair::Attribute;
-use crate::decode::{esr, lines, mair, notes, par};
+use crate::decode::{Decoded, esr, lines, mair, notes, par};
 use crate::input;
 use crate::show::{self, BAD, FAINT, GOOD, STRONG, paint};
 
@@ -34,6 +41,18 @@ enum Kind {
     Mair(MairArgs),
     /// The result of an address translation instruction (PAR_EL1, 64-bit format)
     Par(ParArgs),
+    /// The page attribute table of x86 (IA32_PAT)
+    Pat(pat::Args),
+    /// Memory type range registers of x86
+    Mtrr(mtrr::Args),
+    /// An entry of Intel's extended page tables
+    Ept(ept::Args),
+    /// A page-table entry: of x86, Arm or RISC-V
+    Pte(pte::Args),
+    /// A stream table entry of the Arm SMMU
+    Ste(ste::Args),
+    /// A page-table entry of RISC-V with Svpbmt
+    Pbmt(pbmt::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,6 +123,12 @@ pub fn run(args: &Args) -> Result {
         }
         Kind::Mair(args) => print(args.json, &mair(args)?, |all| mair_text(all)),
         Kind::Par(args) => print(args.json, &par::decode(input::number(&args.value)?), par_text),
+        Kind::Pat(args) => args.run(),
+        Kind::Mtrr(args) => args.run(),
+        Kind::Ept(args) => args.run(),
+        Kind::Pte(args) => args.run(),
+        Kind::Ste(args) => args.run(),
+        Kind::Pbmt(args) => args.run(),
     }
 }
 
@@ -114,6 +139,23 @@ fn print<T: Serialize>(json: bool, value: &T, text: impl Fn(&T) -> String) -> Re
         show::text(&text(value))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was decoded.
+fn print_decoded(json: bool, it: &Decoded) -> Result {
+    print(json, it, |it| {
+        let value: Vec<String> = it.value.iter().map(ToString::to_string).collect();
+        let name = format!("{} {}", it.register, value.join(" "));
+        let text = show::wrapped(&format!("{name}  "), &it.says);
+        format!(
+            "{}{}{}{}{}",
+            paint(STRONG, &name),
+            text.get(name.len()..).unwrap_or_default(),
+            lines(&it.fields),
+            show::list("what it says", &it.what),
+            notes(&it.notes),
+        )
+    })
 }
 
 /// The register and its value stand out.

@@ -1,75 +1,20 @@
-//! `bartender table ARCH`.
+//! `bartender table arm64`.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use memtype::arm::{self, Alignment, Combined, Features, Stage1, Stage2, Type, mair_of, memattr_of};
 
-use super::Result;
+use super::Args;
+use crate::cmd::Result;
 use crate::input;
 use crate::show::{self, BAD, FAINT, OPEN, STRONG, paint};
-
-const HELP: &str = concat!(
-    "\u{1b}[1m\u{1b}[4mColumns:\u{1b}[0m
-  fwb, s2_memattr, s2_sh, s1_attr, s1_sh   the inputs, in decimal; s1_attr is the MAIR byte
-  type                                     device-ngnrne, device-ngnre, device-ngre, device-gre or normal
-  inner, outer                             nc, wt or wb; for Device `-` in CSV and null in JSON
-  sh                                       nsh, ish or osh
-  reserved                                 whether any input is a reserved encoding: 0 or 1, in JSON a boolean
-  FEAT_XS and FEAT_MTE2 are present, FEAT_MTE_PERM is not.
-
-",
-    examples![
-        "bartender table arm64" => "the types that have a name, side by side",
-        "bartender table arm64 --fwb 1" => "only where HCR_EL2.FWB is on",
-        "bartender table arm64 --csv --s1-attr 0x44 --s1-sh 0b11" => "all that can become of an inner shareable Normal-NC",
-        "bartender table arm64 --csv | tail -n 3" => "one row for each of the 131072 combinations",
-        "bartender table arm64 --json --s2-memattr 0b0101" => "an array of objects, one a line",
-    ]
-);
-
-/// The architectures.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-pub enum Arch {
-    /// Arm, A-profile
-    Arm64,
-}
-
-/// The arguments.
-#[derive(Debug, clap::Args)]
-#[command(after_help = HELP)]
-pub struct Args {
-    /// The architecture
-    arch: Arch,
-    /// Print every combination as comma-separated values
-    #[arg(long, conflicts_with = "json")]
-    csv: bool,
-    /// Print every combination as a JSON array
-    #[arg(long)]
-    json: bool,
-    /// Only with HCR_EL2.FWB off (0) or on (1)
-    #[arg(long, value_name = "0|1")]
-    fwb: Option<String>,
-    /// Only this stage-2 MemAttr, 0 to 15
-    #[arg(long, value_name = "BITS")]
-    s2_memattr: Option<String>,
-    /// Only this stage-2 SH, 0 to 3
-    #[arg(long, value_name = "BITS")]
-    s2_sh: Option<String>,
-    /// Only this MAIR byte
-    #[arg(long, value_name = "BYTE")]
-    s1_attr: Option<String>,
-    /// Only this stage-1 SH, 0 to 3
-    #[arg(long, value_name = "BITS")]
-    s1_sh: Option<String>,
-}
 
 /// Prints the table.
 ///
 /// # Errors
 /// A filter that no row can pass.
-pub fn run(args: &Args) -> Result {
-    let Arch::Arm64 = args.arch;
+pub(super) fn run(args: &Args) -> Result {
     let filter = |name: &str, text: &Option<String>, bits| -> Result<Filter> {
         let only = text.as_deref().map(|text| input::number_of(text, bits).map_err(|e| format!("{name}: {e}")));
         Ok(Filter { only: only.transpose()?, bits })
@@ -103,11 +48,11 @@ pub fn run(args: &Args) -> Result {
 
 /// The values of one input.
 #[derive(Debug, Clone, Copy)]
-pub struct Filter {
+pub(super) struct Filter {
     /// This one, or all.
-    pub only: Option<u8>,
+    only: Option<u8>,
     /// Its width.
-    pub bits: u32,
+    bits: u32,
 }
 
 impl Filter {
@@ -119,7 +64,7 @@ impl Filter {
 
 /// The rows of the whole table, in the order of the header, the last input fastest.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows {
+pub(super) struct Rows {
     fwb: Filter,
     s2_memattr: Filter,
     s2_sh: Filter,
