@@ -40,6 +40,33 @@ fn leaf(vm: &TestVm, ipa: u64) -> arm::Leaf<arm::S2Attrs> {
     arm::walk::<Stage2, _>(vm.root(), vm.config(), vm.tables(), Ia(ipa)).unwrap()
 }
 
+/// A law of thread 003: whatever a guest writes into its tables and MAIR, a BAR under `linux-6.9` (and before) is never
+/// cacheable; under 6.9 it may be Normal-NC and any Device type, under 6.1 Device alone.
+#[test]
+fn no_guest_reaches_a_cacheable_bar() {
+    use memtype::arm::{Features, Stage1, Stage2 as Attributes, combine};
+    for (policy, reached) in [(Policy::Linux6_1, 2), (Policy::Linux6_9, 5)] {
+        for fwb in [false, true] {
+            let mut vm = vm(policy, Cpu { fwb, dic: false });
+            vm.abort(&data(BAR.ipa.0, TRANSLATION_L3 | WNR));
+            let attrs = leaf(&vm, BAR.ipa.0).attrs;
+            let mut types = std::collections::BTreeSet::new();
+            for mair in 0..=255 {
+                for sh in 0..4 {
+                    for features in [Features::LATEST, Features::NONE] {
+                        let s1 = Stage1::decode(mair, sh, features);
+                        let s2 = Attributes::decode(fwb, attrs.memattr, attrs.sh, features);
+                        let ty = combine(&s1, &s2).ty;
+                        assert!(!ty.is_cacheable(), "{policy:?} FWB {fwb} MAIR {mair:#x}: {ty}");
+                        types.insert(ty.name());
+                    }
+                }
+            }
+            assert_eq!(types.len(), reached, "{policy:?}: {types:?}");
+        }
+    }
+}
+
 #[test]
 fn user_mem_abort_maps_by_policy() {
     for (policy, kind, nc) in [(Policy::Linux6_1, S2Kind::DeviceNgnre, 1), (Policy::Linux6_9, S2Kind::NormalNc, 5)] {

@@ -140,7 +140,7 @@ fn x86(c: &mut Criterion) {
     group.bench_function("MTRR, host PAT, guest PAT (NPT): type", |b| {
         b.iter(|| {
             for ((mtrr, _, host, guest), out) in black_box(&inputs).iter().zip(black_box(&mut out)) {
-                *out = npt::combine(*mtrr, *host, *guest);
+                *out = npt::combine(*mtrr, *host, *guest).ty();
             }
         });
     });

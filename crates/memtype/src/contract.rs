@@ -283,7 +283,10 @@ pub static WC: Contract = Contract {
             id: "WC-1",
             predicate: Never(Cached),
             says: "No byte is held in a CPU cache: another CPU and the device see the same bytes without cache maintenance.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap_wc()"),
+            cite: Cite::read(
+                Source::Linux,
+                "Documentation/driver-api/device-io.rst, ioremap_wt(): it adds caching to this",
+            ),
         },
         Clause {
             id: "WC-2",
@@ -333,7 +336,7 @@ pub static WC: Contract = Contract {
         Clause {
             id: "WC-9",
             predicate: May(ReorderOther),
-            says: "They may pass accesses to registers and to memory: a doorbell in another mapping needs WC-5 before it.",
+            says: "They may pass accesses to registers and to memory: a doorbell in another mapping needs WC-3 before it.",
             cite: Cite::read(Source::Linux, "Documentation/memory-barriers.txt, KERNEL I/O BARRIER EFFECTS"),
         },
         Clause {
@@ -414,7 +417,10 @@ pub static WC_MEMORY: Contract = Contract {
             id: "WM-1",
             predicate: Always(Unaligned),
             says: "Unaligned accesses are performed, in however many parts.",
-            cite: Cite::second_hand(Source::Arm, "DEN0094 (BSA) PCI_MM_03, quoted on a page"),
+            cite: Cite::second_hand(
+                Source::Said,
+                "Arm BSA, DEN0094C PCI_MM_03, of PCIe memory mapped Normal, as a page quotes it",
+            ),
         },
         Clause {
             id: "WM-2",

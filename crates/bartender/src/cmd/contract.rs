@@ -398,8 +398,12 @@ fn one_type(ty: MemoryType) -> String {
         let (style, mark) = mark(c.verdict(ty));
         let doubt = if c.is_unverified(ty) { "?" } else { " " };
         let ids: Vec<_> = unmet(c, ty).map(|j| j.clause.id).collect();
-        let line = format!("  {}{doubt} {:<14} {}", paint(style, mark), c.name, paint(FAINT, ids.join(", ")));
-        let _ = writeln!(out, "{}", line.trim_end());
+        let _ = write!(out, "  {}{doubt} ", paint(style, mark));
+        let _ = if ids.is_empty() {
+            writeln!(out, "{}", c.name)
+        } else {
+            writeln!(out, "{:<14} {}", c.name, paint(FAINT, ids.join(", ")))
+        };
     }
     let _ = writeln!(out, "\n{}", paint(STRONG, "what is promised of it"));
     out.push_str(&guarantees(ty));
