@@ -51,7 +51,7 @@ fn table_x86_csv() {
     assert_eq!(lines.next(), None);
     let it = json("table x86");
     assert_eq!(it.as_array().unwrap().len(), 60);
-    assert_eq!((&it[2]["ipat"], &it[2]["guest_pat"], &it[2]["type"]), (&0.into(), &"wc".into(), &"wc".into()));
+    assert_eq!((&it[2]["ipat"], &it[2]["guest_pat"], &it[2]["type"]), (&false.into(), &"wc".into(), &"wc".into()));
     // For people: no line over 100 columns.
     assert!(stdout("table x86").lines().all(|line| line.chars().count() <= 100));
 }

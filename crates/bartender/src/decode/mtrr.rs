@@ -59,10 +59,15 @@ pub fn default_type(value: u64) -> Decoded {
     }
 }
 
-/// Decodes a variable range, of a CPU with `bits` physical address bits (36 to 52).
+/// Decodes a variable range, of a CPU with `bits` physical address bits (32 to 52). If they are not given, the highest bit of
+/// the mask tells, since firmware sets all that there are.
 #[must_use]
-pub fn range(base: u64, mask: u64, bits: u32) -> Decoded {
+pub fn range(base: u64, mask: u64, bits: Option<u32>) -> Decoded {
     let range = Range { base, mask };
+    let bits = bits.unwrap_or_else(|| match mask & !0xfff {
+        0 => 52,
+        mask => mask.ilog2().clamp(31, 51) + 1,
+    });
     let [phys_mask, valid, phys_base, ty] = &RANGE;
     let (mut all, _) = fields(std::slice::from_ref(phys_base), &(), base);
     all.extend(fields(std::slice::from_ref(ty), &(), base).0);
@@ -75,9 +80,8 @@ pub fn range(base: u64, mask: u64, bits: u32) -> Decoded {
     }
     let too_high = (base | mask) >> bits.min(63);
     if too_high != 0 {
-        notes.push(format!(
-            "an address bit at or above {bits} is set: more address bits, or a wrong value (--phys-bits)"
-        ));
+        notes
+            .push(format!("an address bit above {} is set, of a CPU with {bits} address bits (--phys-bits)", bits - 1));
     }
     let ty = range.ty().map_or_else(|| "a reserved type".into(), |ty| ty.to_string());
     let says = if !range.is_valid() {
@@ -123,12 +127,15 @@ mod tests {
 
     #[test]
     fn ranges() {
-        let it = range(0xc000_0000, 0x7f_c000_0800, 39);
+        let it = range(0xc000_0000, 0x7f_c000_0800, Some(39));
+        assert_eq!(range(0xc000_0000, 0x7f_c000_0800, None), it);
+        assert_eq!(range(0xc000_0000, 0x3fff_c000_0800, None).what, it.what);
+        assert_eq!(range(6, 0x800, None).what, ["0x0 to 0xfffffffffffff, 4096 TiB"]);
         assert_eq!(it.says, "UC from 0xc0000000 to 0xffffffff");
         assert_eq!(it.what, ["0xc0000000 to 0xffffffff, 1 GiB"]);
-        assert!(range(0xc000_0000, 0x7f_c000_0800, 36).notes[0].contains("--phys-bits"));
-        assert_eq!(range(6, 0, 46).says, "not in use");
-        assert!(range(6, 0x5000_0800, 46).notes[0].contains("holes"));
-        assert!(range(u64::MAX, u64::MAX, 52).notes[0].contains("reserved"));
+        assert!(range(0xc000_0000, 0x7f_c000_0800, Some(36)).notes[0].contains("--phys-bits"));
+        assert_eq!(range(6, 0, Some(46)).says, "not in use");
+        assert!(range(6, 0x5000_0800, Some(46)).notes[0].contains("holes"));
+        assert!(range(u64::MAX, u64::MAX, None).notes[0].contains("reserved"));
     }
 }

@@ -8,8 +8,8 @@ use crate::input;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples![
     "bartender decode mtrr 0xc06" => "IA32_MTRR_DEF_TYPE: what holds where no range does",
-    "bartender decode mtrr --base 0xc0000000 --mask 0x7fc0000800 --phys-bits 39" => "a variable range: the hole for BARs",
-    "bartender decode mtrr --base 0x6 --mask 0x7f80000800 --json" => "another, as JSON",
+    "bartender decode mtrr --base 0xc0000000 --mask 0x7fc0000800" => "a variable range: the hole for BARs",
+    "bartender decode mtrr --base 0x6 --mask 0x3fff80000800 --phys-bits 46 --json" => "another, as JSON",
 ])]
 pub(super) struct Args {
     /// IA32_MTRR_DEF_TYPE (MSR 0x2ff)
@@ -21,9 +21,9 @@ pub(super) struct Args {
     /// IA32_MTRR_PHYSMASKn (MSR 0x201 + 2n)
     #[arg(long, requires = "base")]
     mask: Option<String>,
-    /// Physical address bits of the CPU, for a range
-    #[arg(long, value_name = "BITS", default_value = "39", value_parser = clap::value_parser!(u32).range(32..=52))]
-    phys_bits: u32,
+    /// Physical address bits of the CPU, for a range; if not given, those that the mask has
+    #[arg(long, value_name = "BITS", requires = "base", value_parser = clap::value_parser!(u32).range(32..=52))]
+    phys_bits: Option<u32>,
     /// Print a JSON object
     #[arg(long)]
     json: bool,

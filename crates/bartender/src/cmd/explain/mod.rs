@@ -26,7 +26,8 @@ const HELP: &str = concat!(
 
 \u{1b}[1m\u{1b}[4mTerms of other architectures:\u{1b}[0m
   arm64   after S1 S2: sctlr.m|c|i, hcr.dc|dct|cd|id|ptw = 0|1, access = data|fetch|walk, quirk = nc-as-device
-  x86     pat, and one of: mtrr; ept with ipat; npt with mtrr; kvm with pfn, noncoherent, selfsnoop, honour-pat; cd
+  x86     pat, and one of: mtrr; ept with ipat; npt with mtrr; kvm (an era or a release) with pfn, noncoherent,
+          selfsnoop, honour-pat, cd-quirk; and cd
   riscv   pma, g, vs, svpbmt
   smmu    in, ste-type, shcfg, s1, s1-sh, s2, s2-sh, fwb, no-snoop, canwbs, ovr, pcie-override
   power   host, guest

@@ -193,15 +193,12 @@ fn by_kvm(terms: &Terms<'_>, page: Layer, pat: Pat, era: Era, cd: bool) -> Resul
         leaf.from.push_str(if mmio { "; MMIO" } else { "; RAM" });
     }
     it.because.insert(0, Because::new(format!("{}: {}", era.says(), chosen.rule), era.cite()));
-    if mmio {
-        it.because.insert(
-            1,
-            Because::new(
-                "A guest may reach UC and WC on MMIO, and no cacheable type.",
-                Cite::read(Source::Said, "thread 002, K. Tian"),
-            ),
-        );
-    }
+    let rule = match (mmio, asked.noncoherent_dma) {
+        (true, _) => "1) MMIO is UC: the guest's attributes make it UC or WC.",
+        (false, false) => "2) Memory is WB by force, if no device's DMA can be non-coherent.",
+        (false, true) => "3) Where DMA can be non-coherent, the guest's attributes count on memory.",
+    };
+    it.because.insert(1, Because::new(rule, Cite::read(Source::Said, "thread 002, K. Tian, of KVM in 2022")));
     Ok(it)
 }
 

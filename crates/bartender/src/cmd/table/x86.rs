@@ -60,7 +60,8 @@ fn picture() -> String {
     let _ = write!(
         out,
         "\n{}\n\n! weaker than the hypervisor asked for: the guest wins\n\
-         * the SDM's older editions call it undefined; newer ones, and all processors by their note, say this\n\
+         * undefined in the SDM's older editions; newer ones say that all processors do this. On an AMD host\n  \
+           UC- and WT over an MTRR of WP, and WP over WT, are uncacheable (APM vol. 2 7.8.5)\n\
          CR0.CD = 1: UC, whatever the tables say. Why: bartender explain --arch x86 pat=wc ept=uc\n",
         paint(STRONG, "IPAT = 1: the EPT type, whatever the guest asks")
     );
