@@ -147,5 +147,33 @@ fn x86(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, arm64, riscv, x86);
+fn smmu(c: &mut Criterion) {
+    use memtype::smmu::{Outcome, Override, Platform, Stream, transform};
+
+    // By reference from few: what is timed is the combination, not the reading of large inputs.
+    let streams: Vec<Stream> = scattered()
+        .into_iter()
+        .take(512)
+        .map(|i| Stream {
+            overrides: Override { memattr: (i & 1 != 0).then_some((i >> 3) as u8), shcfg: (i >> 1) as u8 },
+            stage1: (i & 2 != 0).then(|| stage1(i)),
+            stage2: (i & 4 != 0).then(|| stage2(i)),
+            no_snoop: i & 8 != 0,
+            ..Stream::PCIE
+        })
+        .collect();
+    let mut out: Vec<Outcome> = streams.iter().map(|s| transform(s, Platform::SBSA)).collect();
+    let mut group = c.benchmark_group("smmu, one of 512 streams");
+    group.throughput(Throughput::Elements(streams.len() as u64));
+    group.bench_function("transform: type, sh", |b| {
+        b.iter(|| {
+            for (stream, out) in black_box(&streams).iter().zip(black_box(&mut out)) {
+                *out = transform(stream, Platform::SBSA);
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, arm64, riscv, x86, smmu);
 criterion_main!(benches);

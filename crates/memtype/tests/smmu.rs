@@ -5,7 +5,7 @@ use memtype::arm::{Features, NAMES, Shareability, Stage1, Stage2, Type};
 use memtype::guarantee::Standing;
 use memtype::iommu::{Ecap, IortFlags, Unit};
 use memtype::smmu::{
-    Config, Incoming, Override, Platform, Rule, Ste, Stream, is_reserved_override, override_type, transform,
+    Config, Incoming, Override, Platform, Rule, Ste, Stream, because, is_reserved_override, override_type, transform,
 };
 
 fn stage1s() -> impl Iterator<Item = Option<Stage1>> {
@@ -128,8 +128,7 @@ fn overrides_count_where_they_may_and_stage_1_does_not_replace() {
 fn every_outcome_says_why() {
     every(|stream, platform| {
         for no_snoop in [false, true] {
-            let out = transform(&Stream { no_snoop, ..*stream }, platform);
-            let rules: Vec<Rule> = out.because().collect();
+            let rules: Vec<Rule> = because(&Stream { no_snoop, ..*stream }, platform).collect();
             assert_eq!(rules.contains(&Rule::Stage1), stream.stage1.is_some());
             assert!(rules.iter().all(|r| r.says().ends_with('.') && !r.cite().place.is_empty()));
             let about_snoop = rules

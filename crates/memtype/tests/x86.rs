@@ -456,3 +456,14 @@ fn guarantees_of_uc_and_wc() {
         assert_eq!(ty.guarantee(Question::Burst64).unwrap().by, ["MOVDIR64B"]);
     }
 }
+
+#[test]
+fn nested_paging_from_its_table_is_the_two_steps() {
+    for mtrr in Type::ALL {
+        for host in Pat::ALL {
+            for guest in Pat::ALL {
+                assert_eq!(npt::combine(mtrr, host, guest), npt::with_mtrr(mtrr, npt::pats(guest, host)));
+            }
+        }
+    }
+}

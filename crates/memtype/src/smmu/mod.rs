@@ -38,19 +38,17 @@ const fn spec(place: &'static str) -> Cite {
 /// The attributes with which a transaction comes to the SMMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Incoming {
-    /// The memory type.
-    pub ty: Type,
-    /// The shareability.
-    pub sh: Shareability,
+    /// The memory type and the shareability.
+    pub attributes: Stage1,
     /// From a PCIe device: whether the STE's overrides count for it is IMPLEMENTATION DEFINED.
     pub pcie: bool,
 }
 
 impl Incoming {
     /// From PCIe: cacheable and shared, inner or outer as the system has it (IHI 0070 13.6.1, after SBSA). Here inner.
-    pub const PCIE: Self = Self { ty: Type::NORMAL_WB, sh: Shareability::Inner, pcie: true };
+    pub const PCIE: Self = Self { attributes: Stage1::new(Type::NORMAL_WB, Shareability::Inner), pcie: true };
     /// What the SMMU supposes where the interconnect conveys no attribute: Normal Write-Back, Non-shareable (13.1.3).
-    pub const NONE: Self = Self { ty: Type::NORMAL_WB, sh: Shareability::Non, pcie: false };
+    pub const NONE: Self = Self { attributes: Stage1::new(Type::NORMAL_WB, Shareability::Non), pcie: false };
 }
 
 /// What an STE, or SMMU_GBPA for all streams while the SMMU is off, puts in the place of incoming attributes (5.2 STE).
@@ -83,6 +81,17 @@ pub const fn override_type(memattr: u8) -> Type {
         _ => Type::Device(Device::nGnRnE),
     }
 }
+
+/// [`override_type`] of each encoding.
+static OVERRIDES: [Stage1; 16] = {
+    let mut table = [Stage1::new(Type::NORMAL_NC, Shareability::Outer); 16];
+    let mut memattr = 0;
+    while memattr < 16 {
+        table[memattr] = Stage1::new(override_type(memattr as u8), Shareability::Outer);
+        memattr += 1;
+    }
+    table
+};
 
 /// Whether [`override_type`] takes the encoding as reserved.
 #[must_use]
@@ -220,7 +229,6 @@ pub struct Outcome {
     pub ty: Type,
     /// The shareability.
     pub sh: Shareability,
-    rules: [Option<Rule>; MOST],
 }
 
 impl Outcome {
@@ -231,15 +239,23 @@ impl Outcome {
     pub const fn is_coherent(&self) -> bool {
         self.ty.is_normal_wb() && !matches!(self.sh, Shareability::Non)
     }
-    /// The rules, in the order in which they were applied.
-    pub fn because(&self) -> impl Iterator<Item = Rule> {
-        self.rules.into_iter().flatten()
-    }
 }
 
 /// What a transaction becomes (13.4, 13.5 and 13.6.1.1).
 #[must_use]
+#[inline]
 pub const fn transform(stream: &Stream, platform: Platform) -> Outcome {
+    run(stream, platform).0
+}
+
+/// The rules that make it so, in the order in which they are applied.
+pub fn because(stream: &Stream, platform: Platform) -> impl Iterator<Item = Rule> {
+    run(stream, platform).1.into_iter().flatten()
+}
+
+/// The outcome and the rules. Inlined, so that who wants no rules pays for none.
+#[inline(always)]
+const fn run(stream: &Stream, platform: Platform) -> (Outcome, [Option<Rule>; MOST]) {
     let mut rules = [None; MOST];
     let mut at = 0;
     macro_rules! rule {
@@ -248,48 +264,49 @@ pub const fn transform(stream: &Stream, platform: Platform) -> Outcome {
             at += 1;
         };
     }
-    let Incoming { mut ty, mut sh, pcie } = stream.incoming;
+    let Incoming { attributes: mut first, pcie } = stream.incoming;
     if pcie {
         rule!(FixedPcie);
-    } else if ty.is_normal_wb() && matches!(sh, Shareability::Non) {
+    } else if first.ty().is_normal_wb() && matches!(first.sh, Shareability::Non) {
         rule!(Default);
     }
     // Stage 1 replaces whatever the overrides say, so they are worth no word then.
     let over = stream.overrides;
-    if (over.memattr.is_some() || over.shcfg & 3 != 0b01) && stream.stage1.is_none() {
+    if let Some(s1) = stream.stage1 {
+        first = s1;
+        rule!(Stage1);
+    } else if over.memattr.is_some() || over.shcfg & 3 != 0b01 {
         if !platform.attr_types_ovr {
             rule!(NoOverrides);
         } else if pcie && !platform.override_pcie {
             rule!(NotForPcie);
         } else {
             if let Some(memattr) = over.memattr {
-                ty = override_type(memattr);
+                let sh = first.sh;
+                first = OVERRIDES[(memattr & 0xf) as usize];
+                first.sh = sh;
                 rule!(OverrideType);
                 if is_reserved_override(memattr) {
                     rule!(ReservedOverride);
                 }
             }
             if over.shcfg & 3 != 0b01 {
-                sh = Shareability::from_bits(over.shcfg).0;
+                first.sh = Shareability::from_bits(over.shcfg).0;
                 rule!(OverrideShareability);
             }
         }
     }
-    if let Some(s1) = &stream.stage1 {
-        ty = s1.ty();
-        sh = s1.sh;
-        rule!(Stage1);
-    }
-    if let Some(s2) = &stream.stage2 {
-        let both = combine(&Stage1::new(ty, sh), s2);
-        ty = both.ty;
-        sh = both.sh;
+    let (mut ty, mut sh) = if let Some(s2) = &stream.stage2 {
         if s2.is_fwb() {
             rule!(Stage2Fwb);
         } else {
             rule!(Stage2);
         }
-    }
+        let both = combine(&first, s2);
+        (both.ty, both.sh)
+    } else {
+        (first.ty(), first.sh)
+    };
     sh = sh.effective(ty);
     if stream.no_snoop {
         if !platform.no_snoop {
@@ -305,5 +322,5 @@ pub const fn transform(stream: &Stream, platform: Platform) -> Outcome {
         }
     }
     let _ = at;
-    Outcome { ty, sh, rules }
+    (Outcome { ty, sh }, rules)
 }

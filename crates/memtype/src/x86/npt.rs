@@ -150,10 +150,22 @@ pub const fn native(mtrr: Type, pat: Pat) -> InForce {
     }
 }
 
+/// [`with_mtrr`] of [`pats`] for every input, by the encodings of the MTRR's type, the host's entry and the guest's.
+static TABLE: [[[InForce; 8]; 8]; 8] = {
+    let mut table = [[[InForce::Uc; 8]; 8]; 8];
+    let mut i = 0;
+    while i < Type::ALL.len() * Pat::ALL.len() * Pat::ALL.len() {
+        let (mtrr, host, guest) = (Type::ALL[i / 36], Pat::ALL[i / 6 % 6], Pat::ALL[i % 6]);
+        table[mtrr as usize][host as usize][guest as usize] = with_mtrr(mtrr, pats(guest, host));
+        i += 1;
+    }
+    table
+};
+
 /// The type in force for the MTRR's type of the host-physical address, the host's PAT entry that the nested entry selects, and
 /// the guest's PAT entry, with CR0.CD clear in guest and host.
 #[must_use]
 #[inline]
 pub const fn combine(mtrr: Type, host: Pat, guest: Pat) -> InForce {
-    with_mtrr(mtrr, pats(guest, host))
+    TABLE[mtrr as usize][host as usize][guest as usize]
 }

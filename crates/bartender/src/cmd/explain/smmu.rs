@@ -1,7 +1,7 @@
 //! `bartender explain --arch smmu`.
 
 use memtype::arm::{Shareability, Stage1};
-use memtype::smmu::{Incoming, Override, Platform, Stream, transform};
+use memtype::smmu::{Incoming, Override, Platform, Stream, because, transform};
 
 use super::answer::{Answer, Because, Layer, Terms};
 use crate::input;
@@ -31,7 +31,7 @@ pub(super) fn explain(terms: &[String]) -> Result<Answer, String> {
         Some(name) => {
             let ty = input::stage1(name, None).map_err(|e| format!("smmu: in: pcie, none, or a type\n{e}"))?.0.ty();
             layer("incoming", ty.to_string(), "a device that is not PCIe");
-            Incoming { ty, sh: Shareability::Inner.effective(ty), pcie: false }
+            Incoming { attributes: Stage1::new(ty, Shareability::Inner.effective(ty)), pcie: false }
         }
     };
     let memattr = terms.get("ste-type").map(|name| input::stage2(name, false, 0b11)).transpose()?.map(|(_, bits)| bits);
@@ -88,7 +88,7 @@ pub(super) fn explain(terms: &[String]) -> Result<Answer, String> {
         name: out.ty.name(),
         shown: format!("{} {}", out.ty, out.sh.short()),
         ty: None,
-        because: out.because().map(|rule| Because::new(rule.says(), rule.cite())).collect(),
+        because: because(&stream, platform).map(|rule| Because::new(rule.says(), rule.cite())).collect(),
         notes,
     })
 }
