@@ -160,3 +160,17 @@ fn lines_for_people_are_short() {
         }
     }
 }
+
+#[test]
+fn what_is_not_known_is_said() {
+    let out = Command::new(env!("CARGO_BIN_EXE_bartender"))
+        .args(["explain", "--arch", "loongarch", "guest=wuc", "--json"])
+        .output()
+        .unwrap();
+    let it: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&it["type"], &it["because"][0]["checked"]), (&"unknown".into(), &"unverified".into()));
+    let out =
+        Command::new(env!("CARGO_BIN_EXE_bartender")).args(["explain", "--arch", "s390", "x=y"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("--type s390:mio-wc"));
+}

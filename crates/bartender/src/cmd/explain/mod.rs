@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod arm64;
+mod loongarch;
 mod power;
 mod riscv;
 mod smmu;
@@ -24,13 +25,14 @@ const HELP: &str = concat!(
   regime              the control bits given (sctlr.m, hcr.cd and so on), where there are any
   Other architectures: arch, layers, type, because, notes, guarantees.
 
-\u{1b}[1m\u{1b}[4mTerms of other architectures:\u{1b}[0m
+\u{1b}[1m\u{1b}[4mTerms, KEY=VALUE:\u{1b}[0m
   arm64   after S1 S2: sctlr.m|c|i, hcr.dc|dct|cd|id|ptw = 0|1, access = data|fetch|walk, quirk = nc-as-device
   x86     pat, and one of: mtrr; ept with ipat; npt with mtrr; kvm (an era or a release) with pfn, noncoherent,
           selfsnoop, honour-pat, cd-quirk; and cd
   riscv   pma, g, vs, svpbmt
   smmu    in, ste-type, shcfg, s1, s1-sh, s2, s2-sh, fwb, no-snoop, canwbs, ovr, pcie-override
   power   host, guest
+  loongarch  host, guest
 
 ",
     examples![
@@ -54,7 +56,7 @@ const HELP: &str = concat!(
 pub enum Arch {
     /// Arm, A-profile: S1 S2
     Arm64,
-    /// x86: pat=, with mtrr=, ept=, npt=
+    /// x86: pat=, with mtrr=, ept=, npt= or kvm=
     X86,
     /// RISC-V: pma=, g=, vs=
     Riscv,
@@ -62,6 +64,11 @@ pub enum Arch {
     Smmu,
     /// Power: host=, guest=
     Power,
+    /// LoongArch: guest=, host=; what they come to is not known
+    #[value(name = "loongarch")]
+    LoongArch,
+    /// s390 has no second stage for PCI
+    S390,
 }
 
 /// The arguments.
@@ -110,6 +117,12 @@ pub fn run(args: &Args) -> Result {
         Arch::Riscv => riscv::explain(&args.terms),
         Arch::Smmu => smmu::explain(&args.terms),
         Arch::Power => power::explain(&args.terms),
+        Arch::LoongArch => loongarch::explain(&args.terms),
+        Arch::S390 => Err(
+            "s390 reaches a PCI function by instructions, which the hypervisor interprets or lets pass: there are no \
+                           two stages to combine\nwhat is promised of them: bartender contract --type s390:mio-wc"
+                .into(),
+        ),
     }?;
     answer.print(args.json)
 }
