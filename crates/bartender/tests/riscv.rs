@@ -167,7 +167,7 @@ fn what_is_not_known_is_said() {
         .args(["explain", "--arch", "loongarch", "guest=wuc", "--json"])
         .output()
         .unwrap();
-    let it: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    let it: Value = serde_json::from_slice(&out.stdout).unwrap();
     assert_eq!((&it["type"], &it["because"][0]["checked"]), (&"unknown".into(), &"unverified".into()));
     let out =
         Command::new(env!("CARGO_BIN_EXE_bartender")).args(["explain", "--arch", "s390", "x=y"]).output().unwrap();
