@@ -536,7 +536,8 @@ pub static CACHEABLE: Contract = Contract {
     name: "cacheable",
     title: "device memory that is coherent, used like RAM",
     summary: "Whatever a program does to RAM it may do here. It is right only where the platform keeps device and caches \
-              coherent, which no memory type can promise.",
+              coherent, which no memory type can promise; and Arm requires exclusives and atomics to work of Conventional \
+              memory only.",
     extends: None,
     own: &[
         Clause {

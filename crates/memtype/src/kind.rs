@@ -1,4 +1,12 @@
 //! The memory types of every architecture, as one closed set.
+//!
+//! ```
+//! use memtype::{Arch, MemoryType};
+//!
+//! let wc = MemoryType::named("x86:wc").unwrap();
+//! assert_eq!((wc.arch(), wc.name()), (Arch::X86, "wc"));
+//! assert!(MemoryType::ALL.iter().all(|ty| MemoryType::named(&ty.to_string()) == Some(*ty)));
+//! ```
 
 use core::fmt;
 

@@ -166,3 +166,48 @@ fn stricter_is_safer_but_for_what_only_normal_memory_can() {
         }
     }
 }
+
+/// The table "Through a hypervisor" of docs/write-combining.md: what a host must say so that a guest which asks for
+/// write-combining gets memory it may use as such, and what the host cannot keep it from.
+#[test]
+fn through_a_hypervisor() {
+    use memtype::arm::{self, Features, Stage1, Stage2, mair_of};
+    use memtype::x86::{self, Pat, ept, npt};
+    use memtype::{power, riscv};
+
+    let arm = |fwb, memattr| {
+        let s1 = Stage1::decode(mair_of("normal-nc").unwrap(), 0b11, Features::LATEST);
+        let s2 = Stage2::decode(fwb, memattr, 0b11, Features::LATEST);
+        WC_MEMORY.verdict(MemoryType::Arm64(arm::combine(&s1, &s2).ty))
+    };
+    // Without FWB: Normal, and not Device; what is cacheable at stage 2 leaves the guest's Non-cacheable as it is.
+    for memattr in [0b0000, 0b0001, 0b0010, 0b0011] {
+        assert_eq!(arm(false, memattr), Verdict::Broken, "{memattr:#b}");
+    }
+    for memattr in [0b0101, 0b1010, 0b1111] {
+        assert_eq!(arm(false, memattr), Verdict::Satisfied, "{memattr:#b}");
+    }
+    // With FWB: 0b101 or 0b111.
+    let given: Vec<u8> = (0..8).filter(|m| *m != 0b100 && arm(true, *m) == Verdict::Satisfied).collect();
+    assert_eq!(given, [0b101, 0b111]);
+
+    // x86: always, with IPAT clear, whatever the EPT type; with IPAT what the host says.
+    for below in x86::Type::ALL {
+        assert_eq!(WC_MEMORY.verdict(MemoryType::X86(ept::combine(below, false, Pat::Wc))), Verdict::Satisfied);
+        let forced = WC_MEMORY.verdict(MemoryType::X86(ept::combine(below, true, Pat::Wc)));
+        assert_eq!(forced == Verdict::Satisfied, !below.is_cacheable(), "{below}");
+    }
+    for host in Pat::ALL {
+        assert_eq!(npt::combine(x86::Type::Uc, host, Pat::Wc), npt::InForce::Wc, "a BAR, whose MTRR says UC");
+    }
+    assert_eq!(npt::combine(x86::Type::Wb, Pat::Wb, Pat::Wc), npt::InForce::WcPlus, "RAM");
+
+    // RISC-V: the guest wins over any G-stage. Power: it leaves out G.
+    for g in [riscv::Pbmt::Pma, riscv::Pbmt::Nc, riscv::Pbmt::Io] {
+        assert_eq!(riscv::combine(riscv::Pma::Io, g, riscv::Pbmt::Nc).ty, riscv::Type::Nc);
+    }
+    for host in [power::Type::InhibitedGuarded, power::Type::Inhibited] {
+        let outcome = power::guest(power::Host::of(host), power::Wimg(0b0100));
+        assert_eq!(outcome, power::Outcome::Granted(power::Type::Inhibited));
+    }
+}

@@ -1,4 +1,13 @@
 //! A memory type as one byte: the MAIR byte that says it. What there is to be combined is then an index into a table.
+//!
+//! ```
+//! use memtype::arm::{Features, Stage1, Type};
+//!
+//! // Two bytes that say one type: with and without XS.
+//! let (a, b) = (Stage1::decode(0x44, 3, Features::LATEST), Stage1::decode(0x40, 3, Features::LATEST));
+//! assert_eq!((a.ty(), b.ty()), (Type::NORMAL_NC, Type::NORMAL_NC));
+//! assert!(a.xs && !b.xs);
+//! ```
 
 use super::{Cache, Cacheability, Device, Hints, Shareability, Type};
 

@@ -1,4 +1,13 @@
 //! What RISC-V's memory types promise. Most of it the manual leaves to the attributes of the region.
+//!
+//! ```
+//! use memtype::guarantee::{Question, Standing};
+//! use memtype::riscv::Type;
+//!
+//! // FENCE orders write-combining writes; that none is merged across it, the manual does not say.
+//! assert_eq!(Type::Nc.guarantee(Question::Orders).unwrap().standing, Standing::Guaranteed);
+//! assert_eq!(Type::Nc.guarantee(Question::Separates).unwrap().standing, Standing::ImplementationDefined);
+//! ```
 
 use super::Type;
 use crate::cite::{Cite, Source};
