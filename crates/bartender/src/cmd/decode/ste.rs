@@ -8,7 +8,7 @@ use crate::input;
 #[derive(Debug, clap::Args)]
 #[command(after_help = examples![
     "bartender decode ste 0x9 0x100000000000" => "a stream that bypasses the SMMU, as Linux sets one up",
-    "bartender decode ste 0xf 0x100002000000" => "a nested stream with S2FWB",
+    "bartender decode ste 0x4000100f 0x1000020000d4 0x44d359000000001 0x80000000" => "a guest's stage 1 on a stage 2 with S2FWB",
     "bartender decode ste 0xd --json" => "the first doubleword alone, as JSON",
 ])]
 pub(super) struct Args {

@@ -30,7 +30,7 @@ const HELP: &str = concat!(
   x86     pat, and one of: mtrr; ept with ipat; npt with mtrr; kvm (an era or a release) with pfn, noncoherent,
           selfsnoop, honour-pat, cd-quirk; and cd
   riscv   pma, g, vs, svpbmt
-  smmu    in, ste-type, shcfg, s1, s1-sh, s2, s2-sh, fwb, no-snoop, canwbs, ovr, pcie-override
+  smmu    in, ste-type (or mtcfg with memattr), shcfg, s1, s1-sh, s2, s2-sh, fwb, no-snoop, canwbs, ovr, pcie-override
   power   host, guest
   loongarch  host, guest
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use memtype::arm::{Features, Stage1, Stage2, mair_of, memattr_of};
-use memtype::smmu::{Outcome, Platform, Stream, transform};
+use memtype::arm::{Features, Stage2, mair_of, memattr_of};
+use memtype::smmu::{self, Outcome, Platform, Stream, transform};
 
 use super::grid::{Cell, Grid};
 use crate::show::{self, BAD, FAINT, GOOD, STRONG, paint};
@@ -25,7 +25,7 @@ const MEMATTRS: [&str; 17] =
 
 fn outcome(stage1: &str, stage2: Option<(bool, u8)>, no_snoop: bool) -> Outcome {
     let stream = Stream {
-        stage1: mair_of(stage1).map(|mair| Stage1::decode(mair, INNER, Features::NONE)),
+        stage1: mair_of(stage1).map(|mair| smmu::stage1(mair, INNER)),
         stage2: stage2.map(|(fwb, memattr)| Stage2::decode(fwb, memattr, INNER, Features::NONE)),
         no_snoop,
         ..Stream::PCIE
@@ -93,7 +93,9 @@ fn picture() -> String {
     }
     out.push_str(
         "bypass: a PCIe transaction as it comes in, cacheable and shared. Unmarked: not coherent\n\
-         ! coherent, until a transaction has No Snoop: then Normal-NC, whatever S2FWB says; with CANWBS it stays\n\
+         ! coherent, until a transaction has No Snoop: then Normal-NC, whatever S2FWB says\n\
+         No Snoop: Normal-WT becomes Normal-NC too; Device and Normal-NC stay\n\
+         Where firmware says CANWBS all of it is coherent, for memory. Reserved MemAttr: see --csv\n\
          Why: bartender explain --arch smmu s1=normal-wb s2=normal-wb fwb=1 no-snoop=1\n",
     );
     out
