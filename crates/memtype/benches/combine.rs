@@ -156,7 +156,7 @@ fn smmu(c: &mut Criterion) {
         .take(512)
         .map(|i| Stream {
             overrides: Override { memattr: (i & 1 != 0).then_some((i >> 3) as u8), shcfg: (i >> 1) as u8 },
-            stage1: (i & 2 != 0).then(|| stage1(i)),
+            stage1: (i & 2 != 0).then(|| memtype::smmu::stage1((i >> 2) as u8, i as u8 & 3)),
             stage2: (i & 4 != 0).then(|| stage2(i)),
             no_snoop: i & 8 != 0,
             ..Stream::PCIE

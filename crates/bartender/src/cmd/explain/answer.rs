@@ -115,8 +115,12 @@ impl Answer {
             self.layers.iter().map(|l| l.says.chars().count()).max().unwrap_or(0).max(self.shown.chars().count());
         let mut out = String::new();
         for layer in &self.layers {
-            let line = format!("  {:<name$}  {:<says$}  {}", layer.name, layer.says, paint(FAINT, &layer.from));
-            let _ = writeln!(out, "{}", line.trim_end());
+            let line = format!("  {:<name$}  {:<says$}", layer.name, layer.says);
+            let _ = if layer.from.is_empty() {
+                writeln!(out, "{}", line.trim_end())
+            } else {
+                writeln!(out, "{line}  {}", paint(FAINT, &layer.from))
+            };
         }
         let style = self.ty.map_or(Style::new(), show::colour_of).bold();
         let _ =
