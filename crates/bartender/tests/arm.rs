@@ -2,19 +2,16 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::process::{Command, Output};
+mod common;
 
 use serde_json::Value;
 
-fn run(args: &str) -> Output {
-    let args = args.split_whitespace();
-    Command::new(env!("CARGO_BIN_EXE_bartender")).args(args).env_remove("CLICOLOR_FORCE").output().unwrap()
+fn words(args: &str) -> Vec<&str> {
+    args.split_whitespace().collect()
 }
 
 fn text(args: &str) -> String {
-    let out = run(args);
-    assert_eq!(out.status.code(), Some(0), "{args}: {}", String::from_utf8_lossy(&out.stderr));
-    let text = String::from_utf8(out.stdout).unwrap();
+    let text = common::stdout(&words(args));
     for line in text.lines() {
         assert!(line.chars().count() <= 100, "{args}: {line}");
         assert_eq!(line, line.trim_end(), "{args}");
@@ -23,15 +20,11 @@ fn text(args: &str) -> String {
 }
 
 fn json(args: &str) -> Value {
-    let out = run(&format!("{args} --json"));
-    assert_eq!(out.status.code(), Some(0), "{args}: {}", String::from_utf8_lossy(&out.stderr));
-    serde_json::from_slice(&out.stdout).unwrap()
+    common::json(&words(&format!("{args} --json")))
 }
 
 fn refused(args: &str) -> String {
-    let out = run(args);
-    assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0), "{args}");
-    String::from_utf8(out.stderr).unwrap()
+    common::refused(&words(args))
 }
 
 #[test]

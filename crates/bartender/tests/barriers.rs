@@ -1,21 +1,20 @@
 //! `bartender barriers`, as it is run.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::process::{Command, Output};
+mod common;
+
+use std::process::Output;
 
 use memtype::Arch;
 use memtype::barrier::{FENCES, PRACTICES, Project, Role};
 use serde_json::Value;
 
 fn run(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bartender"));
-    command.arg("barriers").args(args).env_remove("CLICOLOR_FORCE").env_remove("NO_COLOR").output().unwrap()
+    common::run(&[&["barriers"], args].concat())
 }
 
 fn stdout(args: &[&str]) -> String {
-    let out = run(args);
-    assert!(out.status.success() && out.stderr.is_empty(), "{args:?}: {out:?}");
-    String::from_utf8(out.stdout).unwrap()
+    common::stdout(&[&["barriers"], args].concat())
 }
 
 #[test]

@@ -2,39 +2,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)] // a helper of a test is one too
 
+mod common;
+
 use std::io::Read as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{json, refused, run, stdout};
 use memtype::arm::{Features, Stage1, Stage2, combine};
 use serde_json::Value;
 
 const BARTENDER: &str = env!("CARGO_BIN_EXE_bartender");
-
-fn run(args: &[&str]) -> Output {
-    Command::new(BARTENDER).args(args).env_remove("CLICOLOR_FORCE").output().unwrap()
-}
-
-fn stdout(args: &[&str]) -> String {
-    let out = run(args);
-    assert_eq!(out.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    assert!(out.stderr.is_empty(), "{args:?}");
-    String::from_utf8(out.stdout).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&stdout(args)).unwrap()
-}
-
-/// Bad input: exit code 2, nothing on stdout, and a message.
-fn refused(args: &[&str]) -> String {
-    let out = run(args);
-    assert_eq!(out.status.code(), Some(2), "{args:?}");
-    assert!(out.stdout.is_empty(), "{args:?}");
-    let message = String::from_utf8(out.stderr).unwrap();
-    assert!(message.starts_with("error: "), "{args:?}: {message}");
-    message
-}
 
 #[test]
 fn explain_json_is_what_the_issue_asks() {

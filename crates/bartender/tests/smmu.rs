@@ -1,32 +1,21 @@
 //! `table smmu`, `explain --arch smmu` and `decode ste`, as people run them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::process::{Command, Output};
+mod common;
 
+use common::stdout;
 use serde_json::Value;
 
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bartender")).args(args).env_remove("CLICOLOR_FORCE").output().unwrap()
+fn terms<'a>(before: &[&'a str], terms: &'a str) -> Vec<&'a str> {
+    before.iter().copied().chain(terms.split_whitespace()).collect()
 }
 
-fn stdout(args: &[&str]) -> String {
-    let out = run(args);
-    assert_eq!(out.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
+fn explain(of: &str) -> Value {
+    common::json(&terms(&["explain", "--arch", "smmu", "--json"], of))
 }
 
-fn explain(terms: &str) -> Value {
-    let mut args = vec!["explain", "--arch", "smmu", "--json"];
-    args.extend(terms.split_whitespace());
-    serde_json::from_str(&stdout(&args)).unwrap()
-}
-
-fn refused(terms: &str) -> String {
-    let mut args = vec!["explain", "--arch", "smmu"];
-    args.extend(terms.split_whitespace());
-    let out = run(&args);
-    assert_eq!(out.status.code(), Some(2), "{terms}");
-    String::from_utf8(out.stderr).unwrap()
+fn refused(of: &str) -> String {
+    common::refused(&terms(&["explain", "--arch", "smmu"], of))
 }
 
 fn notes(it: &Value) -> String {

@@ -2,31 +2,24 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::process::{Command, Output};
+mod common;
 
 use serde_json::Value;
 
-fn run(args: &str) -> Output {
-    let args: Vec<_> = args.split(' ').collect();
-    Command::new(env!("CARGO_BIN_EXE_bartender")).args(args).env_remove("CLICOLOR_FORCE").output().unwrap()
+fn words(args: &str) -> Vec<&str> {
+    args.split(' ').collect()
 }
 
 fn stdout(args: &str) -> String {
-    let out = run(args);
-    assert_eq!(out.status.code(), Some(0), "{args}: {}", String::from_utf8_lossy(&out.stderr));
-    assert!(out.stderr.is_empty(), "{args}");
-    String::from_utf8(out.stdout).unwrap()
+    common::stdout(&words(args))
 }
 
 fn json(args: &str) -> Value {
-    serde_json::from_str(&stdout(&format!("{args} --json"))).unwrap()
+    common::json(&words(&format!("{args} --json")))
 }
 
 fn refused(args: &str) -> String {
-    let out = run(args);
-    assert_eq!(out.status.code(), Some(2), "{args}");
-    assert!(out.stdout.is_empty(), "{args}");
-    String::from_utf8(out.stderr).unwrap()
+    common::refused(&words(args))
 }
 
 /// Row by row against Table 11-7 of the SDM as Xen has it in numbers: by MTRR type, for PAT UC, UC-, WC, WT, WP, WB.

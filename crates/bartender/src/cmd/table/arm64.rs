@@ -151,7 +151,7 @@ const fn cacheability(ty: Type) -> Option<(&'static str, &'static str)> {
 }
 
 /// The named types, in the order of strictness, and what a column has room for.
-const STAGE1: [(&str, &str); 7] = [
+pub(super) const STAGE1: [(&str, &str); 7] = [
     ("device-ngnrne", "nGnRnE"),
     ("device-ngnre", "nGnRE"),
     ("device-ngre", "nGRE"),

@@ -5,20 +5,14 @@ use std::fmt::Write as _;
 use memtype::arm::{Features, Stage2, mair_of, memattr_of};
 use memtype::smmu::{self, Outcome, Platform, Stream, transform};
 
+use super::arm64::STAGE1;
 use super::grid::{Cell, Grid};
 use crate::show::{self, BAD, FAINT, GOOD, STRONG, paint};
 
-/// What stage 1 says; bypass leaves the incoming attributes of PCIe.
-const STAGE1: [(&str, &str); 8] = [
-    ("bypass", "bypass"),
-    ("device-ngnrne", "nGnRnE"),
-    ("device-ngnre", "nGnRE"),
-    ("device-ngre", "nGRE"),
-    ("device-gre", "GRE"),
-    ("normal-nc", "NC"),
-    ("normal-wt", "WT"),
-    ("normal-wb", "WB"),
-];
+/// What stage 1 says, the named types of [`STAGE1`] last; bypass leaves the incoming attributes of PCIe.
+fn first() -> impl Iterator<Item = (&'static str, &'static str)> {
+    std::iter::once(("bypass", "bypass")).chain(STAGE1)
+}
 const INNER: u8 = 0b11;
 const MEMATTRS: [&str; 17] =
     ["-", "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
@@ -36,7 +30,7 @@ fn outcome(stage1: &str, stage2: Option<(bool, u8)>, no_snoop: bool) -> Outcome 
 /// The whole table.
 pub(super) fn grid() -> Grid {
     let mut rows = Vec::new();
-    for (stage1, _) in STAGE1 {
+    for (stage1, _) in first() {
         for fwb in [false, true] {
             for (i, memattr) in (0u8..).zip(MEMATTRS) {
                 for no_snoop in [false, true] {
@@ -67,14 +61,13 @@ fn picture() -> String {
             .chain(
                 STAGE1
                     .iter()
-                    .skip(1)
                     .chain(fwb.then_some(&("as-s1", "as-s1")))
                     .filter_map(|(name, short)| Some((*short, Some((fwb, memattr_of(fwb, name)?))))),
             )
             .collect();
         let head: String = columns.iter().map(|(short, _)| format!("{:<9}", paint(STRONG, short))).collect();
         let _ = writeln!(out, "{:<10}{}", paint(FAINT, "stage 1"), head.trim_end());
-        for (name, short) in STAGE1 {
+        for (name, short) in first() {
             let mut line = format!("{:<10}", paint(STRONG, short));
             for (_, stage2) in &columns {
                 let it = outcome(name, *stage2, false);
