@@ -209,19 +209,9 @@ impl Contract {
 
     /// Its clauses, those of the contract it extends first.
     pub fn clauses(&'static self) -> impl Iterator<Item = &'static Clause> {
-        let replaced = |clause: &&Clause| self.on(clause.predicate.question()).is_none();
-        self.extends.map_or(&[][..], |base| base.own).iter().filter(replaced).chain(self.own)
-    }
-
-    const fn on(&self, question: Question) -> Option<&'static Clause> {
-        let mut i = 0;
-        while i < self.own.len() {
-            if self.own[i].predicate.question() as u8 == question as u8 {
-                return Some(&self.own[i]);
-            }
-            i += 1;
-        }
-        None
+        let kept =
+            |clause: &&Clause| !self.own.iter().any(|own| own.predicate.question() == clause.predicate.question());
+        self.extends.map_or(&[][..], |base| base.own).iter().filter(kept).chain(self.own)
     }
 
     /// Its clauses held against a memory type.
@@ -270,6 +260,10 @@ use Question::{
 };
 
 const OURS: Source = Source::Said;
+const IO_DOC: &str = "Documentation/driver-api/device-io.rst, ioremap()";
+const IO_WC_DOC: &str = "Documentation/driver-api/device-io.rst, ioremap_wc()";
+const BARRIERS_DOC: &str = "Documentation/memory-barriers.txt, KERNEL I/O BARRIER EFFECTS";
+const FLUSH: &str = "util/udma_barrier.h, mmio_flush_writes()";
 
 /// Write-combining, as it holds on every architecture: what a driver may expect of `ioremap_wc()` wherever it runs.
 pub static WC: Contract = Contract {
@@ -298,27 +292,27 @@ pub static WC: Contract = Contract {
             id: "WC-3",
             predicate: Always(Orders),
             says: "There is an instruction that orders: writes before it arrive before writes after it.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "WC-4",
             predicate: Always(Separates),
             says: "There is an instruction that separates: no write before it is merged with one after it, nor replaced by it.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "WC-5",
             predicate: Always(Drains),
             says: "There is an instruction that drains: every byte written before it leaves the CPU, with its last value, \
                    without anything further being done. That it has reached the device, only a read from the device shows.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "WC-6",
             predicate: Hoped(Gather),
             says: "Writes may be merged, in any grouping; of several to the same bytes only the last may arrive, which is more \
                    than the prefetchable bit of a BAR allows. The device must accept any split of what was written.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap_wc()"),
+            cite: Cite::read(Source::Linux, IO_WC_DOC),
         },
         Clause {
             id: "WC-7",
@@ -331,13 +325,13 @@ pub static WC: Contract = Contract {
             id: "WC-8",
             predicate: May(ReorderSame),
             says: "Accesses may arrive in another order than the program's, unless ordered (WC-3).",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap_wc()"),
+            cite: Cite::read(Source::Linux, IO_WC_DOC),
         },
         Clause {
             id: "WC-9",
             predicate: May(ReorderOther),
             says: "They may pass accesses to registers and to memory: a doorbell in another mapping needs WC-3 before it.",
-            cite: Cite::read(Source::Linux, "Documentation/memory-barriers.txt, KERNEL I/O BARRIER EFFECTS"),
+            cite: Cite::read(Source::Linux, BARRIERS_DOC),
         },
         Clause {
             id: "WC-10",
@@ -349,20 +343,20 @@ pub static WC: Contract = Contract {
             id: "WC-11",
             predicate: May(Hold),
             says: "A write may stay in the CPU until it is drained (WC-5); it need not leave by itself.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "WC-12",
             predicate: May(SpeculativeRead),
             says: "Locations may be read that the program does not read: only what can be read without effect may be mapped \
                    so, which is what the prefetchable bit of a BAR says.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap_wc()"),
+            cite: Cite::read(Source::Linux, IO_WC_DOC),
         },
         Clause {
             id: "WC-13",
             predicate: May(Repeat),
             says: "An access may be performed again: writing the same value twice must do no harm.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap_wc()"),
+            cite: Cite::read(Source::Linux, IO_WC_DOC),
         },
         Clause {
             id: "WC-14",
@@ -399,7 +393,7 @@ pub static WC: Contract = Contract {
             id: "WC-19",
             predicate: May(Execute),
             says: "Nothing is to be executed there; the mapping is made execute-never.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap()"),
+            cite: Cite::read(Source::Linux, IO_DOC),
         },
     ],
 };
@@ -442,13 +436,13 @@ pub static REGISTER: Contract = Contract {
             id: "REG-1",
             predicate: Never(Cached),
             says: "Every access goes to the device.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap()"),
+            cite: Cite::read(Source::Linux, IO_DOC),
         },
         Clause {
             id: "REG-2",
             predicate: Never(SpeculativeRead),
             says: "What the program does not read is not read: a read may have an effect.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap()"),
+            cite: Cite::read(Source::Linux, IO_DOC),
         },
         Clause {
             id: "REG-3",
@@ -466,13 +460,13 @@ pub static REGISTER: Contract = Contract {
             id: "REG-5",
             predicate: Never(Repeat),
             says: "Each access happens once.",
-            cite: Cite::read(Source::Linux, "Documentation/driver-api/device-io.rst, ioremap()"),
+            cite: Cite::read(Source::Linux, IO_DOC),
         },
         Clause {
             id: "REG-6",
             predicate: Never(ReorderSame),
             says: "Accesses to one device arrive in the order of the program.",
-            cite: Cite::read(Source::Linux, "Documentation/memory-barriers.txt, KERNEL I/O BARRIER EFFECTS"),
+            cite: Cite::read(Source::Linux, BARRIERS_DOC),
         },
         Clause {
             id: "REG-7",
@@ -496,7 +490,7 @@ pub static REGISTER: Contract = Contract {
             id: "REG-10",
             predicate: May(ReorderOther),
             says: "Accesses to memory and to other devices may pass; barriers order them.",
-            cite: Cite::read(Source::Linux, "Documentation/memory-barriers.txt, KERNEL I/O BARRIER EFFECTS"),
+            cite: Cite::read(Source::Linux, BARRIERS_DOC),
         },
         Clause {
             id: "REG-11",
@@ -597,9 +591,6 @@ pub static CACHEABLE: Contract = Contract {
     ],
 };
 
-const IO_DOC: &str = "Documentation/driver-api/device-io.rst, ioremap()";
-const IO_WC_DOC: &str = "Documentation/driver-api/device-io.rst, ioremap_wc()";
-
 /// What Linux says of `ioremap()`.
 pub static IOREMAP: Contract = Contract {
     name: "ioremap",
@@ -647,7 +638,7 @@ pub static IOREMAP: Contract = Contract {
             id: "IO-7",
             predicate: Always(Orders),
             says: "Barriers order it against memory and against other devices.",
-            cite: Cite::read(Source::Linux, "Documentation/memory-barriers.txt, KERNEL I/O BARRIER EFFECTS"),
+            cite: Cite::read(Source::Linux, BARRIERS_DOC),
         },
         Clause {
             id: "IO-8",
@@ -874,19 +865,19 @@ pub static RDMA_WC: Contract = Contract {
             id: "RW-3",
             predicate: Always(Orders),
             says: "What is before mmio_flush_writes() comes first.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "RW-4",
             predicate: Always(Separates),
             says: "Nothing is combined across it: *wc = 1, flush, *wc = 2 is two TLPs.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "RW-5",
             predicate: Always(Drains),
             says: "mmio_flush_writes() sends what was written.",
-            cite: Cite::read(Source::RdmaCore, "util/udma_barrier.h, mmio_flush_writes()"),
+            cite: Cite::read(Source::RdmaCore, FLUSH),
         },
         Clause {
             id: "RW-6",

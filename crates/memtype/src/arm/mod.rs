@@ -53,6 +53,8 @@ pub use stage2::{MemAttr, Stage2, memattr_of};
 
 use core::fmt;
 
+use crate::guarantee::{Question, Standing};
+
 /// The features that change what an attribute encoding means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Features {
@@ -256,31 +258,38 @@ impl Type {
     pub const fn is_cacheable(self) -> bool {
         !self.is_device() && !self.is_normal_nc()
     }
+    /// Whether the behaviour is anything but forbidden ([`guarantee`](Self::guarantee)).
+    const fn may(self, question: Question) -> bool {
+        match self.guarantee(question) {
+            Some(answer) => !matches!(answer.standing, Standing::Forbidden),
+            None => false,
+        }
+    }
     /// Several accesses may be merged into one transaction: Normal (B2.10.1) and Device-GRE (B2.10.2.1).
     #[inline]
     #[must_use]
     pub const fn may_gather(self) -> bool {
-        matches!(self, Self::Normal { .. } | Self::Device(Device::GRE))
+        self.may(Question::Gather)
     }
     /// Accesses to the same peripheral may arrive in another order than the program's: all but Device-nGnR* (B2.10.2.2).
     #[inline]
     #[must_use]
     pub const fn may_reorder(self) -> bool {
-        matches!(self, Self::Normal { .. } | Self::Device(Device::GRE | Device::nGRE))
+        self.may(Question::ReorderSame)
     }
     /// A write may be acknowledged before it reached the endpoint: all but Device-nGnRnE (B2.10.2.3). For PCIe memory
     /// writes, which are posted, nE gives no endpoint acknowledgement either.
     #[inline]
     #[must_use]
     pub const fn may_acknowledge_early(self) -> bool {
-        !matches!(self, Self::Device(Device::nGnRnE))
+        self.may(Question::EarlyAcknowledge)
     }
     /// Locations the program never reads may be read: Normal (B2.10.1). Device forbids it, but for a few instructions
     /// (B2.10.2: bytes of the same 16-byte window of a SIMD load, SVE, LDNP, MOPS).
     #[inline]
     #[must_use]
     pub const fn may_speculate(self) -> bool {
-        !self.is_device()
+        self.may(Question::SpeculativeRead)
     }
     /// The name in files and on the command line, without cacheability: `device-ngnre` … or `normal`.
     #[inline]

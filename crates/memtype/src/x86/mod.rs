@@ -134,24 +134,16 @@ impl Pat {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Uc => "uc",
             Self::UcMinus => "ucm",
-            Self::Wc => "wc",
-            Self::Wt => "wt",
-            Self::Wp => "wp",
-            Self::Wb => "wb",
+            _ => self.ty().name(),
         }
     }
     /// As Intel writes it: `UC-`.
     #[must_use]
     pub const fn upper(self) -> &'static str {
         match self {
-            Self::Uc => "UC",
             Self::UcMinus => "UC-",
-            Self::Wc => "WC",
-            Self::Wt => "WT",
-            Self::Wp => "WP",
-            Self::Wb => "WB",
+            _ => self.ty().upper(),
         }
     }
     /// The type alone, with UC- as UC.
