@@ -2,12 +2,14 @@
 
 use core::fmt;
 
-use mmu::Ia;
+use mmu::{Ia, Oa};
 
 use crate::Decision;
 
 /// `-EFAULT`, the errno KVM_RUN fails with.
 pub const EFAULT: i32 = 14;
+/// `-EINVAL`, the errno KVM_SET_USER_MEMORY_REGION fails with.
+pub const EINVAL: i32 = 22;
 
 /// `ESR_EL2` of an instruction or data abort from a lower Exception level (D24.2.40).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +30,11 @@ impl EsrEl2 {
     #[must_use]
     pub const fn fsc(self) -> u8 {
         (self.0 & 0x3f) as u8
+    }
+    /// A synchronous External abort, or a parity or ECC error (`esr_fsc_is_sea_ttw`, `kvm_vcpu_abt_issea`).
+    #[must_use]
+    pub const fn is_external_abort(self) -> bool {
+        matches!(self.fsc(), 0x10 | 0x14..=0x18 | 0x1c..=0x1f)
     }
     /// ISV: the syndrome says what the instruction was.
     #[must_use]
@@ -111,6 +118,13 @@ pub enum Resolution {
         esr: u64,
         /// The guest's `FAR_EL1`.
         far: u64,
+    },
+    /// A synchronous External abort was the guest's doing: it injects a virtual SError (`HCR_EL2.VSE`), and the guest goes on.
+    SError,
+    /// It maintains the caches by an address that it has no mapping for: the host is lost.
+    HostFault {
+        /// The physical address it would have maintained.
+        pa: Oa,
     },
     /// The access leaves to user space (KVM_EXIT_MMIO).
     Mmio {

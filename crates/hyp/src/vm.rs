@@ -7,25 +7,10 @@ use mmu::{
     arm::{self, Config, MapError, S2Attrs, Stage2, WalkError},
 };
 
-use crate::{Abort, Cpu, Decision, EFAULT, EsrEl2, Policy, Resolution, UnsupportedFsc};
-
-/// The host mapping behind a slot, as far as a decision looks at it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Vma {
-    /// Its pages are the kernel's own memory: anonymous memory, hugetlb, shmem.
-    pub kernel_memory: bool,
-    /// VM_ALLOW_ANY_UNCACHED: the driver of the device says that a guest may have any uncached type.
-    pub allow_any_uncached: bool,
-}
-
-impl Vma {
-    /// Anonymous memory.
-    pub const RAM: Self = Self { kernel_memory: true, allow_any_uncached: false };
-    /// A BAR that vfio-pci mapped: Device-nGnRnE in the host, VM_ALLOW_ANY_UNCACHED where the kernel knows it (6.9).
-    pub const VFIO_PCI_BAR: Self = Self { kernel_memory: false, allow_any_uncached: true };
-    /// Any other mapping of device memory: sysfs `resourceN`, vfio-platform, UIO, /dev/mem.
-    pub const OTHER_DEVICE: Self = Self { kernel_memory: false, allow_any_uncached: false };
-}
+use crate::{
+    Abort, BLOCK_1G, BLOCK_2M, Cpu, Decision, EFAULT, EINVAL, EsrEl2, Event, Maintenance, Policy, Resolution, S2Kind,
+    UnsupportedFsc, Vma, policy::CacheableRefused,
+};
 
 /// A memory slot: KVM_SET_USER_MEMORY_REGION.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +23,18 @@ pub struct Slot {
     pub pa: Oa,
     /// KVM_MEM_READONLY.
     pub readonly: bool,
+    /// KVM_MEM_LOG_DIRTY_PAGES.
+    pub log_dirty: bool,
     /// The host mapping.
     pub vma: Vma,
 }
 
 impl Slot {
+    /// A writable slot.
+    #[must_use]
+    pub const fn new(ipa: Ia, size: u64, pa: Oa, vma: Vma) -> Self {
+        Self { ipa, size, pa, readonly: false, log_dirty: false, vma }
+    }
     /// The last guest-physical address.
     #[must_use]
     pub const fn last(&self) -> Ia {
@@ -53,9 +45,39 @@ impl Slot {
     }
 }
 
+/// Why KVM will not have the mapping behind a slot (`kvm_arch_prepare_memory_region`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The VM has MTE and the mapping lacks VM_MTE_ALLOWED, as every BAR's does.
+    Mte,
+    /// KVM_MEM_LOG_DIRTY_PAGES of a VM_PFNMAP mapping.
+    DirtyLog,
+    /// A cacheable VM_PFNMAP mapping without FWB and DIC; since Linux 6.17.
+    Cacheable(CacheableRefused),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mte => f.write_str("the VM has MTE and the mapping lacks VM_MTE_ALLOWED"),
+            Self::DirtyLog => f.write_str("KVM_MEM_LOG_DIRTY_PAGES, and the mapping is VM_PFNMAP"),
+            Self::Cacheable(c) => c.fmt(f),
+        }
+    }
+}
+
 /// Why a VM or a slot was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Error {
+    /// KVM will not have the mapping behind it.
+    Refused {
+        /// The slot refused.
+        slot: Slot,
+        /// Why.
+        why: Refusal,
+    },
+    /// There is no slot that begins there.
+    NoSlot(Ia),
     /// No frame for the root tables, or the frames given out are not consecutive and aligned as a concatenated root must be.
     NoRoot,
     /// An address or the size is no multiple of 4 KiB, the size is zero, or the end is beyond the addresses configured.
@@ -74,9 +96,23 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The errno of KVM_SET_USER_MEMORY_REGION.
+    #[must_use]
+    pub const fn errno(&self) -> i32 {
+        match self {
+            Self::NoRoot => 12,
+            Self::Overlap { .. } => 17,
+            Self::Refused { .. } | Self::BadSlot(_) | Self::TooMany { .. } | Self::NoSlot(_) => EINVAL,
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Refused { slot, why } => write!(f, "slot {:#x}+{:#x}: {why}", slot.ipa.0, slot.size),
+            Self::NoSlot(ipa) => write!(f, "no slot begins at {:#x}", ipa.0),
             Self::NoRoot => f.write_str("no consecutive, aligned frames for the stage-2 root tables"),
             Self::BadSlot(s) => write!(
                 f,
@@ -107,8 +143,9 @@ pub struct Vm<M, const N: usize> {
     root: Oa,
     tables: M,
     slots: [Option<Slot>; N],
-    /// HCR_EL2 bits of no concern to memory types are not modelled; DC, CD and ID are 0, as KVM has them.
-    largest: u64,
+    /// KVM_CAP_ARM_MTE is on. HCR_EL2 bits of no concern to memory types are not modelled; DC, CD and ID are 0, as KVM has
+    /// them.
+    mte: bool,
 }
 
 impl<M: Frames, const N: usize> Vm<M, N> {
@@ -127,7 +164,13 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         if !root.0.is_multiple_of(config.root_frames() * PAGE) {
             return Err(Error::NoRoot);
         }
-        Ok(Self { policy, cpu, config, root, tables, slots: [None; N], largest: arm::entry_size(2) })
+        Ok(Self { policy, cpu, config, root, tables, slots: [None; N], mte: false })
+    }
+
+    /// The VM with KVM_CAP_ARM_MTE. Slots already there are not looked at again.
+    #[must_use]
+    pub fn with_mte(self) -> Self {
+        Self { mte: true, ..self }
     }
 
     /// Adds a slot: KVM_SET_USER_MEMORY_REGION. Nothing is mapped yet.
@@ -146,8 +189,88 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         if let Some(with) = self.slots.iter().flatten().find(|s| s.ipa <= slot.last() && slot.ipa <= s.last()) {
             return Err(Error::Overlap { slot, with: *with });
         }
+        if let Some(why) = self.refusal(&slot) {
+            return Err(Error::Refused { slot, why });
+        }
         *self.slots.iter_mut().find(|s| s.is_none()).ok_or(Error::TooMany { slots: N })? = Some(slot);
         Ok(())
+    }
+
+    /// The refusals of `kvm_arch_prepare_memory_region`, in its order.
+    const fn refusal(&self, slot: &Slot) -> Option<Refusal> {
+        if slot.vma.pfnmap && slot.log_dirty {
+            return Some(Refusal::DirtyLog);
+        }
+        if slot.vma.pfnmap && self.policy.refuses_cacheable() {
+            // Not decided yet, only asked.
+            if let Err(c) = self.policy.decide(&slot.vma, self.cpu) {
+                return Some(Refusal::Cacheable(c));
+            }
+        }
+        if self.mte && !slot.vma.mte_allowed { Some(Refusal::Mte) } else { None }
+    }
+
+    /// Removes the slot that begins at `ipa`, and all stage 2 maps of it.
+    ///
+    /// # Errors
+    /// [`Error::NoSlot`].
+    pub fn remove_slot(&mut self, ipa: Ia, maintenance: &mut impl Maintenance) -> Result<Slot, Error> {
+        let slot = self.slots.iter_mut().find(|s| s.is_some_and(|s| s.ipa == ipa)).and_then(Option::take);
+        let slot = slot.ok_or(Error::NoSlot(ipa))?;
+        self.invalidate(slot.ipa, slot.size, maintenance);
+        Ok(slot)
+    }
+
+    /// The host changed the mapping of `size` bytes of device memory at `pa`: what the MMU notifier tells KVM when VFIO zaps
+    /// a mapping (`unmap_mapping_range`) and it comes back as `vma`. Every slot that lies in it whole has the new mapping
+    /// from now on, and everything stage 2 maps of it goes. Gives how many slots that were.
+    pub fn remapped(&mut self, pa: Oa, size: u64, vma: Vma, maintenance: &mut impl Maintenance) -> usize {
+        let Some(last) = size.checked_sub(1).and_then(|s| pa.0.checked_add(s)) else { return 0 };
+        let mut count = 0;
+        for i in 0..N {
+            let Some(slot) = self.slots[i].filter(|s| s.pa >= pa && s.pa.0 + (s.size - 1) <= last) else { continue };
+            self.invalidate(slot.ipa, slot.size, maintenance);
+            self.slots[i] = Some(Slot { vma, ..slot });
+            count += 1;
+        }
+        count
+    }
+
+    /// Makes stage 2 map nothing of these IPAs: every entry that overlaps them is broken, then the TLBs are told
+    /// (`kvm_unmap_gfn_range`, `kvm_tlb_flush_vmid_range`). Gives how many entries that were.
+    pub fn invalidate(&mut self, ipa: Ia, size: u64, maintenance: &mut impl Maintenance) -> u64 {
+        let Some(last) = size.checked_sub(1).map(|s| ipa.0.saturating_add(s).min(self.config.last().0)) else {
+            return 0;
+        };
+        let mut broken = 0;
+        let mut at = ipa.0;
+        let mut end = ipa.0;
+        let mut begin = ipa.0;
+        while at <= last {
+            // What is there, and how much it covers: the walk says it of a mapping and of a gap.
+            let (level, mapped) = match arm::walk::<Stage2, _>(self.root, self.config, &self.tables, Ia(at)) {
+                Ok(leaf) => (leaf.step.level, true),
+                Err(WalkError::Fault(fault, _)) => (fault.level, false),
+                Err(WalkError::Memory { .. }) => break,
+            };
+            let span = arm::entry_size(level.min(3));
+            let first = at & !(span - 1);
+            if mapped {
+                if arm::unmap::<Stage2, _>(self.root, self.config, &mut self.tables, Ia(first), span).is_err() {
+                    break;
+                }
+                maintenance.event(Event::Broke { ipa: Ia(first), level });
+                begin = begin.min(first);
+                end = first + (span - 1);
+                broken += 1;
+            }
+            let Some(next) = first.checked_add(span) else { break };
+            at = next;
+        }
+        if broken > 0 {
+            maintenance.event(Event::Invalidate { ipa: Ia(begin), size: end - begin + 1 });
+        }
+        broken
     }
 
     /// The policy.
@@ -175,6 +298,15 @@ impl<M: Frames, const N: usize> Vm<M, N> {
     pub const fn fwb(&self) -> bool {
         self.cpu.fwb
     }
+    /// What the CPU has.
+    #[must_use]
+    pub const fn cpu(&self) -> Cpu {
+        self.cpu
+    }
+    /// The slots, in no order.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().flatten()
+    }
     /// The slot that holds `ipa`.
     #[must_use]
     pub fn slot_at(&self, ipa: Ia) -> Option<&Slot> {
@@ -184,11 +316,15 @@ impl<M: Frames, const N: usize> Vm<M, N> {
     /// A stage-2 abort: what `kvm_handle_guest_abort` does about it (Linux 6.1 and 6.12 agree in all of this).
     ///
     /// Total: an abort without an IPA, tables that cannot be read, no frame left all end in [`Resolution::Fail`].
-    pub fn abort(&mut self, abort: &Abort) -> Resolution {
+    pub fn abort(&mut self, abort: &Abort, maintenance: &mut impl Maintenance) -> Resolution {
         const FAIL: Resolution = Resolution::Fail { errno: EFAULT, log: None };
         const ENOMEM: Resolution = Resolution::Fail { errno: 12, log: None };
         let esr = abort.esr;
         let unsupported = Resolution::Fail { errno: EFAULT, log: Some(UnsupportedFsc(esr)) };
+        if esr.is_external_abort() {
+            // `kvm_handle_guest_sea` has nothing to say without firmware-first error records: `kvm_inject_vabt`.
+            return Resolution::SError;
+        }
         let permission = match esr.fsc() >> 2 {
             0b0001 => false,
             0b0011 => true,
@@ -202,8 +338,8 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         let Some(slot) = slot.filter(|s| !(write && s.readonly)) else {
             return self.outside(abort, ipa);
         };
-        let decision = self.policy.decide(&slot.vma);
-        if esr.is_fetch() && decision.kind != crate::S2Kind::Normal {
+        let Ok(decision) = self.policy.decide(&slot.vma, self.cpu) else { return FAIL };
+        if esr.is_fetch() && decision.kind != S2Kind::Normal {
             // Device and Normal-NC are never executable: -ENOEXEC, then kvm_inject_sea.
             return self.inject(true, abort.far);
         }
@@ -211,7 +347,7 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         if permission && !write && !esr.is_fetch() {
             return FAIL;
         }
-        let size = self.block_size(&slot, ipa);
+        let size = Self::block_size(&slot, ipa);
         let ia = Ia(ipa.0 & !(size - 1));
         let had = arm::walk::<Stage2, _>(self.root, self.config, &self.tables, ipa);
         let executable = match had {
@@ -220,19 +356,33 @@ impl<M: Frames, const N: usize> Vm<M, N> {
             Err(WalkError::Memory { .. }) => return FAIL,
         };
         let attrs = self.attrs(decision, !slot.readonly, esr.is_fetch() || executable);
-        // Break before make; where there was nothing this clears nothing.
-        let range = (ia, Oa(slot.pa.0 + (ia.0 - slot.ipa.0)), size);
-        if arm::unmap::<Stage2, _>(self.root, self.config, &mut self.tables, ia, size).is_err() {
-            return FAIL;
+        let pa = Oa(slot.pa.0 + (ia.0 - slot.ipa.0));
+        if decision.kind == S2Kind::Normal && !self.cpu.fwb {
+            if slot.vma.pfnmap && !slot.vma.kernel_memory {
+                // `dcache_clean_inval_poc` goes by an address of the kernel's, and there is none.
+                return Resolution::HostFault { pa };
+            }
+            maintenance.event(Event::CleanDcache { pa, size });
         }
-        match arm::map::<Stage2, _>(self.root, self.config, &mut self.tables, range, &attrs, size) {
-            Ok(()) => Resolution::Again { decision, ipa: ia, size },
-            // Pages were there before the block could be: map the one page.
+        if attrs.xn == 0 && !self.cpu.dic {
+            maintenance.event(Event::InvalidateIcache { pa, size });
+        }
+        // Break before make; where there was nothing this breaks nothing.
+        self.invalidate(ia, size, maintenance);
+        match arm::map::<Stage2, _>(self.root, self.config, &mut self.tables, (ia, pa, size), &attrs, size) {
+            Ok(()) => {
+                maintenance.event(Event::Made { ipa: ia, size });
+                Resolution::Again { decision, ipa: ia, size }
+            }
+            // A table is there, from the time of smaller pages: map the one page.
             Err(MapError::Occupied { .. }) => {
                 let page = Ia(ipa.0 & !(PAGE - 1));
                 let range = (page, Oa(slot.pa.0 + (page.0 - slot.ipa.0)), PAGE);
                 match arm::map::<Stage2, _>(self.root, self.config, &mut self.tables, range, &attrs, PAGE) {
-                    Ok(()) => Resolution::Again { decision, ipa: page, size: PAGE },
+                    Ok(()) => {
+                        maintenance.event(Event::Made { ipa: page, size: PAGE });
+                        Resolution::Again { decision, ipa: page, size: PAGE }
+                    }
                     Err(_) => ENOMEM,
                 }
             }
@@ -241,19 +391,21 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         }
     }
 
-    /// The largest block that lies inside the slot and is aligned on both sides: what `fault_supports_stage2_huge_mapping`
-    /// and `get_vma_page_shift` allow, up to 2 MiB.
-    fn block_size(&self, slot: &Slot, ipa: Ia) -> u64 {
-        let size = self.largest;
-        let start = ipa.0 & !(size - 1);
-        let aligned = (slot.ipa.0 ^ slot.pa.0) & (size - 1) == 0;
-        let inside = start >= slot.ipa.0 && start + (size - 1) <= slot.last().0;
-        if aligned && inside { size } else { PAGE }
+    /// The largest block that lies inside the slot, is aligned on both sides and is no larger than the host's own leaf: what
+    /// `fault_supports_stage2_huge_mapping` and `get_vma_page_shift` allow. Pages alone while dirty pages are logged.
+    fn block_size(slot: &Slot, ipa: Ia) -> u64 {
+        let fits = |size: u64| {
+            let start = ipa.0 & !(size - 1);
+            let aligned = (slot.ipa.0 ^ slot.pa.0) & (size - 1) == 0;
+            aligned && start >= slot.ipa.0 && start + (size - 1) <= slot.last().0
+        };
+        let largest = if slot.log_dirty { PAGE } else { slot.vma.largest };
+        [BLOCK_1G, BLOCK_2M].into_iter().find(|size| *size <= largest && fits(*size)).unwrap_or(PAGE)
     }
 
     /// The leaf attributes `stage2_set_prot_attr` writes.
     fn attrs(&self, decision: Decision, write: bool, execute: bool) -> S2Attrs {
-        let normal = decision.kind == crate::S2Kind::Normal;
+        let normal = decision.kind == S2Kind::Normal;
         let execute = normal && (execute || self.cpu.fwb && self.cpu.dic);
         S2Attrs {
             memattr: decision.kind.memattr(self.cpu.fwb),
@@ -270,12 +422,13 @@ impl<M: Frames, const N: usize> Vm<M, N> {
     /// A synchronous External abort for the guest: `kvm_inject_dabt`, `kvm_inject_pabt`.
     ///
     /// Before Linux 6.12 (b6db3eb6c373) the exception class of an abort is shifted as a signed 32-bit number, so the guest's
-    /// ESR_EL1 has its upper half all ones. Linux 6.9 to 6.11 do so too; [`Policy::Linux6_9`] is the mended kernel.
+    /// ESR_EL1 has its upper half all ones. Linux 6.9 to 6.11 do so too; every other
+    /// [`Policy`] stands on a mended kernel.
     const fn inject(&self, fetch: bool, far: u64) -> Resolution {
         let esr: u32 = if fetch { 0x21 << 26 } else { 0x25 << 26 } | 1 << 25 | 0b01_0000;
         let esr = match self.policy {
             Policy::Linux6_1 => esr.cast_signed() as i64 as u64,
-            Policy::Linux6_9 => esr as u64,
+            _ => esr as u64,
         };
         Resolution::Inject { fetch, esr, far }
     }

@@ -7,9 +7,8 @@ use mmu::{
     arm::{self, Stage2},
 };
 
-const RAM: Slot = Slot { ipa: Ia(0x4000_0000), size: 64 << 20, pa: Oa(0x9_4000_0000), readonly: false, vma: Vma::RAM };
-const BAR: Slot =
-    Slot { ipa: Ia(0x1_0000_0000), size: 1 << 20, pa: Oa(0x80_0000_0000), readonly: false, vma: Vma::VFIO_PCI_BAR };
+const RAM: Slot = Slot::new(Ia(0x4000_0000), 64 << 20, Oa(0x9_4000_0000), Vma::RAM);
+const BAR: Slot = Slot::new(Ia(0x1_0000_0000), 1 << 20, Oa(0x80_0000_0000), Vma::VFIO_PCI_BAR);
 const HOLE: u64 = 0x2_0000_0000;
 
 type TestVm = Vm<Arena<Vec<u64>>, 4>;
@@ -48,7 +47,7 @@ fn no_guest_reaches_a_cacheable_bar() {
     for (policy, reached) in [(Policy::Linux6_1, 2), (Policy::Linux6_9, 5)] {
         for fwb in [false, true] {
             let mut vm = vm(policy, Cpu { fwb, dic: false });
-            vm.abort(&data(BAR.ipa.0, TRANSLATION_L3 | WNR));
+            vm.abort(&data(BAR.ipa.0, TRANSLATION_L3 | WNR), &mut ());
             let attrs = leaf(&vm, BAR.ipa.0).attrs;
             let mut types = std::collections::BTreeSet::new();
             for mair in 0..=255 {
@@ -72,7 +71,7 @@ fn user_mem_abort_maps_by_policy() {
     for (policy, kind, nc) in [(Policy::Linux6_1, S2Kind::DeviceNgnre, 1), (Policy::Linux6_9, S2Kind::NormalNc, 5)] {
         for fwb in [false, true] {
             let mut vm = vm(policy, Cpu { fwb, dic: false });
-            let r = vm.abort(&data(BAR.ipa.0 + 0x3008, TRANSLATION_L3 | WNR));
+            let r = vm.abort(&data(BAR.ipa.0 + 0x3008, TRANSLATION_L3 | WNR), &mut ());
             assert!(
                 matches!(r, Resolution::Again { decision, ipa, size: 4096 } if decision.kind == kind && ipa == Ia(BAR.ipa.0 + 0x3000)),
                 "{r:?}"
@@ -81,36 +80,36 @@ fn user_mem_abort_maps_by_policy() {
             assert_eq!((l.oa, l.attrs.memattr), (Oa(BAR.pa.0 + 0x3010), nc));
             assert!(l.privileges.read && l.privileges.write && !l.privileges.execute && l.attrs.accessed);
             // RAM is Normal whatever the policy.
-            vm.abort(&data(RAM.ipa.0, TRANSLATION_L3));
+            vm.abort(&data(RAM.ipa.0, TRANSLATION_L3), &mut ());
             assert_eq!(leaf(&vm, RAM.ipa.0).attrs.memattr, if fwb { 6 } else { 0xf });
         }
     }
     // A device page whose VMA is not marked stays Device under 6.9: sysfs, vfio-platform.
-    let d = Policy::Linux6_9.decide(&Vma::OTHER_DEVICE);
+    let d = Policy::Linux6_9.decide(&Vma::OTHER_DEVICE, Cpu::default()).unwrap();
     assert_eq!(d.kind, S2Kind::DeviceNgnre);
 }
 
 #[test]
 fn blocks_where_alignment_allows() {
     let mut v = vm(Policy::Linux6_9, Cpu::default());
-    let r = v.abort(&data(RAM.ipa.0 + 0x20_1000, TRANSLATION_L3));
+    let r = v.abort(&data(RAM.ipa.0 + 0x20_1000, TRANSLATION_L3), &mut ());
     assert!(matches!(r, Resolution::Again { size: 0x20_0000, ipa, .. } if ipa.0 == RAM.ipa.0 + 0x20_0000));
     // The same slot a page off: pages.
     let odd = Slot { ipa: Ia(HOLE), size: 64 << 20, pa: Oa(0x7000_1000), ..RAM };
     v.add_slot(odd).unwrap();
-    assert!(matches!(v.abort(&data(HOLE, TRANSLATION_L3)), Resolution::Again { size: 4096, .. }));
+    assert!(matches!(v.abort(&data(HOLE, TRANSLATION_L3), &mut ()), Resolution::Again { size: 4096, .. }));
 }
 
 #[test]
 fn user_mem_abort_grants_execution_on_a_fetch_only() {
     let mut v = vm(Policy::Linux6_1, Cpu::default());
-    v.abort(&data(RAM.ipa.0, TRANSLATION_L3));
+    v.abort(&data(RAM.ipa.0, TRANSLATION_L3), &mut ());
     assert!(!leaf(&v, RAM.ipa.0).privileges.execute);
-    assert!(matches!(v.abort(&fetch(RAM.ipa.0, PERMISSION_L3)), Resolution::Again { .. }));
+    assert!(matches!(v.abort(&fetch(RAM.ipa.0, PERMISSION_L3), &mut ()), Resolution::Again { .. }));
     assert!(leaf(&v, RAM.ipa.0).privileges.execute);
     // CTR_EL0.DIC with FWB: at once.
     let mut v = vm(Policy::Linux6_1, Cpu { fwb: true, dic: true });
-    v.abort(&data(RAM.ipa.0, TRANSLATION_L3));
+    v.abort(&data(RAM.ipa.0, TRANSLATION_L3), &mut ());
     assert!(leaf(&v, RAM.ipa.0).privileges.execute);
 }
 
@@ -122,10 +121,10 @@ fn a_fetch_from_a_bar_or_a_hole_is_injected_as_an_external_abort() {
         let high = if policy == Policy::Linux6_1 { 0xffff_ffff << 32 } else { 0 };
         for ipa in [BAR.ipa.0, HOLE] {
             let injected = Resolution::Inject { fetch: true, esr: high | 0x8600_0010, far: ipa };
-            assert_eq!(v.abort(&fetch(ipa, TRANSLATION_L3)), injected);
+            assert_eq!(v.abort(&fetch(ipa, TRANSLATION_L3), &mut ()), injected);
         }
         let injected = Resolution::Inject { fetch: false, esr: high | 0x9600_0010, far: HOLE };
-        assert_eq!(v.abort(&data(HOLE, TRANSLATION_L3 | S1PTW)), injected);
+        assert_eq!(v.abort(&data(HOLE, TRANSLATION_L3 | S1PTW), &mut ()), injected);
     }
 }
 
@@ -133,11 +132,11 @@ fn a_fetch_from_a_bar_or_a_hole_is_injected_as_an_external_abort() {
 fn io_mem_abort_outside_the_slots() {
     let mut v = vm(Policy::Linux6_1, Cpu::default());
     let mmio = |write| Resolution::Mmio { ipa: Ia(HOLE + 8), len: 8, write, srt: 4 };
-    assert_eq!(v.abort(&data(HOLE + 8, TRANSLATION_L3 | ISV)), mmio(false));
-    assert_eq!(v.abort(&data(HOLE + 8, TRANSLATION_L3 | ISV | WNR)), mmio(true));
-    let pair = v.abort(&data(HOLE + 8, TRANSLATION_L3 | WNR));
+    assert_eq!(v.abort(&data(HOLE + 8, TRANSLATION_L3 | ISV), &mut ()), mmio(false));
+    assert_eq!(v.abort(&data(HOLE + 8, TRANSLATION_L3 | ISV | WNR), &mut ()), mmio(true));
+    let pair = v.abort(&data(HOLE + 8, TRANSLATION_L3 | WNR), &mut ());
     assert_eq!(pair, Resolution::NoValidSyndrome { ipa: Ia(HOLE + 8), iss: TRANSLATION_L3 | WNR });
-    assert_eq!(v.abort(&data(HOLE, TRANSLATION_L3 | CM | WNR)), Resolution::Skip);
+    assert_eq!(v.abort(&data(HOLE, TRANSLATION_L3 | CM | WNR), &mut ()), Resolution::Skip);
 }
 
 #[test]
@@ -146,10 +145,10 @@ fn a_read_only_slot_reads_and_leaves_on_a_write() {
     let ro = Slot { ipa: Ia(HOLE), readonly: true, ..BAR };
     v.add_slot(ro).unwrap();
     let write = Resolution::Mmio { ipa: Ia(HOLE), len: 8, write: true, srt: 4 };
-    assert_eq!(v.abort(&data(HOLE, TRANSLATION_L3 | ISV | WNR)), write);
-    assert!(matches!(v.abort(&data(HOLE, TRANSLATION_L3 | ISV)), Resolution::Again { .. }));
+    assert_eq!(v.abort(&data(HOLE, TRANSLATION_L3 | ISV | WNR), &mut ()), write);
+    assert!(matches!(v.abort(&data(HOLE, TRANSLATION_L3 | ISV), &mut ()), Resolution::Again { .. }));
     assert!(!leaf(&v, HOLE).privileges.write);
-    assert_eq!(v.abort(&data(HOLE, PERMISSION_L3 | ISV | WNR)), write);
+    assert_eq!(v.abort(&data(HOLE, PERMISSION_L3 | ISV | WNR), &mut ()), write);
 }
 
 #[test]
@@ -158,7 +157,7 @@ fn kvm_handle_guest_abort_has_no_answer_to_an_alignment_fault() {
         let mut v = vm(policy, Cpu::default());
         // The very syndrome of thread 002; HPFAR is UNKNOWN.
         let abort = Abort { esr: EsrEl2(0x9200_0061), far: 0x1003, ipa_page: None };
-        let Resolution::Fail { errno: EFAULT, log: Some(log) } = v.abort(&abort) else { panic!() };
+        let Resolution::Fail { errno: EFAULT, log: Some(log) } = v.abort(&abort, &mut ()) else { panic!() };
         assert_eq!(log.to_string(), "Unsupported FSC: EC=0x24 xFSC=0x21 ESR_EL2=0x92000061");
     }
 }
@@ -169,16 +168,16 @@ fn hostile_aborts_end() {
     for fsc in 0..64 {
         for bits in [0, WNR, S1PTW, CM, ISV, ISV | WNR] {
             for ipa in [0, BAR.ipa.0, BAR.last().0, RAM.ipa.0, HOLE, !0xfff] {
-                v.abort(&data(ipa, fsc | bits));
-                v.abort(&fetch(ipa, fsc | bits));
-                v.abort(&Abort { ipa_page: None, ..data(ipa, fsc | bits) });
+                v.abort(&data(ipa, fsc | bits), &mut ());
+                v.abort(&fetch(ipa, fsc | bits), &mut ());
+                v.abort(&Abort { ipa_page: None, ..data(ipa, fsc | bits) }, &mut ());
             }
         }
     }
     // Tables run out: an error, not a panic.
     let mut small: TestVm = Vm::new(Policy::Linux6_9, Cpu::default(), Arena::new(Oa(0), vec![0; 3 * 512])).unwrap();
     small.add_slot(BAR).unwrap();
-    assert_eq!(small.abort(&data(BAR.ipa.0, TRANSLATION_L3)), Resolution::Fail { errno: 12, log: None });
+    assert_eq!(small.abort(&data(BAR.ipa.0, TRANSLATION_L3), &mut ()), Resolution::Fail { errno: 12, log: None });
 }
 
 #[test]

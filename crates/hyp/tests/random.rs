@@ -74,7 +74,7 @@ fn slot(r: &mut Random) -> Slot {
     let pa = 0x50_0000_0000 + r.below(1 << 12) * BLOCK;
     let pa = if r.one_in(3) { pa + r.below(512) * PAGE } else { pa + ipa % BLOCK };
     let vma = r.of(&[Vma::RAM, Vma::VFIO_PCI_BAR, Vma::OTHER_DEVICE]);
-    Slot { ipa: Ia(ipa), size: pages * PAGE, pa: Oa(pa), readonly: r.one_in(3), vma }
+    Slot { readonly: r.one_in(3), ..Slot::new(Ia(ipa), pages * PAGE, Oa(pa), vma) }
 }
 
 fn abort(r: &mut Random, slots: &[Slot]) -> Abort {
@@ -172,7 +172,7 @@ fn sound(vm: &TestVm, cpu: Cpu) -> Result<(), String> {
         if oa != slot.pa.0 + (ia - slot.ipa.0) {
             return Err(format!("to another place than its slot {slot:?}: {here}"));
         }
-        let kind = vm.policy().decide(&slot.vma).kind;
+        let kind = vm.policy().decide(&slot.vma, cpu).map_err(|e| e.to_string())?.kind;
         let executable = attrs.xn == 0b00;
         let wanted = S2Attrs {
             memattr: kind.memattr(cpu.fwb),
@@ -201,7 +201,10 @@ fn answered(vm: &TestVm, had: &[Mapped], abort: &Abort, answer: Resolution) -> R
             let Ok(leaf) = walk(at) else { return wrong("to be run again, and nothing is mapped") };
             let slot = vm.slot_at(at).unwrap();
             let data_write = abort.esr.wnr() && !abort.esr.is_fetch() && !abort.esr.s1ptw();
-            if leaf.size() != size || ipa.0 != at.0 & !(size - 1) || decision != vm.policy().decide(&slot.vma) {
+            if leaf.size() != size
+                || ipa.0 != at.0 & !(size - 1)
+                || Ok(decision) != vm.policy().decide(&slot.vma, vm.cpu())
+            {
                 return wrong("not what was mapped");
             }
             if data_write && !leaf.privileges.write || abort.esr.is_fetch() && !leaf.privileges.execute {
@@ -234,7 +237,7 @@ fn tell(story: &Story) -> Result<(), String> {
                 Event::Slot(slot) => drop(vm.add_slot(*slot)),
                 Event::Abort(abort) => {
                     let had = mapped(&vm)?;
-                    let answer = vm.abort(abort);
+                    let answer = vm.abort(abort, &mut ());
                     answered(&vm, &had, abort, answer)?;
                 }
             }

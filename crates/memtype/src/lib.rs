@@ -69,6 +69,7 @@
 extern crate std;
 
 pub mod arm;
+mod attribute;
 pub mod barrier;
 pub mod cite;
 pub mod contract;
@@ -83,4 +84,5 @@ pub mod s390;
 pub mod smmu;
 pub mod x86;
 
+pub use attribute::Attribute;
 pub use kind::{Arch, MemoryType};

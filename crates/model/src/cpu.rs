@@ -180,7 +180,7 @@ impl<'a> Machine<'a> {
                 Backing::Ram => (RAM_PA + slot.ipa, Vma::RAM),
                 Backing::Bar { .. } => (BAR_PA + slot.ipa, Vma::VFIO_PCI_BAR),
             };
-            vm.add_slot(Slot { ipa: Ia(slot.ipa), size: slot.size, pa: Oa(pa), readonly: slot.readonly, vma })?;
+            vm.add_slot(Slot { readonly: slot.readonly, ..Slot::new(Ia(slot.ipa), slot.size, Oa(pa), vma) })?;
         }
         for piece in &guest.memory {
             memory.load(RAM_PA + piece.ipa, &piece.bytes);
@@ -266,7 +266,7 @@ impl<'a> Machine<'a> {
                 Exception::El1 { esr, far } => return Flow::End(Outcome::GuestAbort { esr, far }),
                 Exception::El2(abort) => abort,
             };
-            match self.vm.abort(&abort) {
+            match self.vm.abort(&abort, &mut ()) {
                 Resolution::Again { decision, ipa, size } => {
                     let slot = self.vm.slot_at(ipa).map_or(0, |s| s.ipa.0);
                     let kind = decision.kind.name();
@@ -278,6 +278,9 @@ impl<'a> Machine<'a> {
                     debug_assert!(size >= 4096);
                 }
                 Resolution::Skip => return Flow::Next,
+                Resolution::SError | Resolution::HostFault { .. } => {
+                    return Flow::End(Outcome::Other { what: "an error that nothing here makes".into() });
+                }
                 Resolution::Inject { fetch, esr, far } => {
                     self.because.push(format!(
                         "Nothing can be {} at IPA {:#x}: KVM injects a synchronous External abort. [Linux \
@@ -588,7 +591,10 @@ impl<'a> Machine<'a> {
     fn stage1_alignment_faults(&mut self, ipa: Oa) -> bool {
         let policy = self.vm.policy();
         let forced = self.vm.fwb()
-            && self.vm.slot_at(Ia(ipa.0)).is_some_and(|s| policy.decide(&s.vma).kind == hyp::S2Kind::Normal);
+            && self
+                .vm
+                .slot_at(Ia(ipa.0))
+                .is_some_and(|s| policy.decide(&s.vma, self.vm.cpu()).is_ok_and(|d| d.kind == hyp::S2Kind::Normal));
         !forced || self.choose(Choice::ForcedWriteBack) == 1
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use hyp::{Decision, Policy, Vma};
+use hyp::{Cpu, Decision, Policy, S2Kind, Vma, Why};
 use serde::Serialize;
 
 use super::Result;
@@ -47,7 +47,9 @@ struct Decided {
 
 fn shown(policy: Policy) -> Shown {
     let decides = MAPPINGS.map(|(mapping, vma)| {
-        let Decision { kind, why } = policy.decide(&vma);
+        let cpu = Cpu { fwb: true, dic: true };
+        let Decision { kind, why } =
+            policy.decide(&vma, cpu).unwrap_or(Decision { kind: S2Kind::Normal, why: Why::KernelMemory });
         let memattr = |fwb| kind.memattr(fwb);
         Decided {
             mapping,

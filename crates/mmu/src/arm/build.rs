@@ -82,7 +82,8 @@ pub fn map<F: Format, M: Frames>(
         return Err(MapError::OutOfRange { ia, oa, size });
     }
     let leaf = LeafBits { bits: F::encode(attrs), largest };
-    fill::<F, M>(Place { table: root, level: config.start_level() }, config, memory, (ia.0, oa.0, size), leaf)
+    let root = Place { table: root, level: config.start_level(), fresh: false };
+    fill::<F, M>(root, config, memory, (ia.0, oa.0, size), leaf)
 }
 
 /// The blocks and pages of one mapping: their attributes as bits, and the largest.
@@ -96,6 +97,8 @@ struct LeafBits {
 struct Place {
     table: Oa,
     level: u8,
+    /// Came zeroed for this mapping: no entry of it can be in the way.
+    fresh: bool,
 }
 
 /// Fills the part of `size` bytes that lies under one table.
@@ -106,49 +109,72 @@ fn fill<F: Format, M: Frames>(
     (mut ia, mut oa, mut size): (u64, u64, u64),
     leaf: LeafBits,
 ) -> Result<(), MapError<M::Error>> {
-    let span = entry_size(at.level);
-    if at.level == 3 {
-        // What most of the time is spent in: a word a page.
-        let first = at.table.0 + 8 * config.index(3, ia);
-        for i in 0..size / span {
-            let slot = Oa(first + 8 * i);
-            if !matches!(decode::<F>(memory.read(slot).map_err(MapError::Memory)?, 3), Entry::Invalid) {
-                return Err(MapError::Occupied { ia: Ia(ia + i * span), level: 3 });
-            }
-            let page = descriptor::leaf(3, Oa(oa + i * span), leaf.bits);
-            memory.write(slot, page).map_err(MapError::Memory)?;
-        }
-        return Ok(());
-    }
+    let Place { table, level, fresh } = at;
+    let span = entry_size(level);
     while size != 0 {
-        let slot = Oa(at.table.0 + 8 * config.index(at.level, ia));
-        let here = size.min(span - ia % span);
-        let entry = memory.read(slot).map_err(MapError::Memory)?;
-        let block = at.level > 0 && span <= leaf.largest && here == span && oa % span == 0;
-        match decode::<F>(entry, at.level) {
-            Entry::Invalid if block => {
-                memory.write(slot, descriptor::leaf(at.level, Oa(oa), leaf.bits)).map_err(MapError::Memory)?;
+        let slot = Oa(table.0 + 8 * config.index(level, ia));
+        let leaves = level == 3 || level > 0 && span <= leaf.largest && (ia | oa) % span == 0;
+        let here = if leaves && size >= span {
+            // What is left of the size ends in this table, or the caller would have cut it.
+            let count = size / span;
+            // No carry: the output addresses end below bit 48, and attributes have no bit of an address.
+            let first = descriptor::leaf(level, Oa(oa), leaf.bits);
+            let written = write_run::<F, M>(memory, slot, count, (first, span), level, fresh);
+            let written = written.map_err(MapError::Memory)?;
+            if written != count {
+                return Err(MapError::Occupied { ia: Ia(ia + written * span), level });
             }
-            Entry::Leaf { .. } => return Err(MapError::Occupied { ia: Ia(ia), level: at.level }),
-            Entry::Table { .. } if block => return Err(MapError::Occupied { ia: Ia(ia), level: at.level }),
-            below => {
-                let next = match below {
-                    Entry::Table { next, .. } => next,
-                    _ => {
-                        let frame = memory.frame().ok_or(MapError::NoFrame)?;
-                        memory.write(slot, descriptor::table(frame)).map_err(MapError::Memory)?;
-                        frame
-                    }
-                };
-                let under = Place { table: next, level: at.level + 1 };
-                fill::<F, M>(under, config, memory, (ia, oa, here), leaf)?;
-            }
-        }
+            count * span
+        } else {
+            let here = size.min(span - ia % span);
+            let entry = if fresh { 0 } else { memory.read(slot).map_err(MapError::Memory)? };
+            let next = match decode::<F>(entry, level) {
+                Entry::Leaf { .. } => return Err(MapError::Occupied { ia: Ia(ia), level }),
+                Entry::Table { next, .. } => Place { table: next, level: level + 1, fresh: false },
+                Entry::Invalid => {
+                    let frame = memory.frame().ok_or(MapError::NoFrame)?;
+                    memory.write(slot, descriptor::table(frame)).map_err(MapError::Memory)?;
+                    Place { table: frame, level: level + 1, fresh: true }
+                }
+            };
+            fill::<F, M>(next, config, memory, (ia, oa, here), leaf)?;
+            here
+        };
         ia += here;
         oa += here;
         size -= here;
     }
     Ok(())
+}
+
+/// Writes `first`, `first + step` and so on into the `count` entries from `slot`, up to the first that is in the way. Gives
+/// how many were written.
+fn write_run<F: Format, M: WordsMut>(
+    memory: &mut M,
+    slot: Oa,
+    count: u64,
+    (first, step): (u64, u64),
+    level: u8,
+    fresh: bool,
+) -> Result<u64, M::Error> {
+    let taken = |word: u64| !fresh && !matches!(decode::<F>(word, level), Entry::Invalid);
+    let Some(words) = memory.words_mut(slot, count as usize) else {
+        for i in 0..count {
+            let at = Oa(slot.0 + 8 * i);
+            if !fresh && taken(memory.read(at)?) {
+                return Ok(i);
+            }
+            memory.write(at, first + i * step)?;
+        }
+        return Ok(count);
+    };
+    // Without an early end, so that it becomes vector instructions; where the end is, is for the rare case.
+    let any = !fresh && words.iter().fold(false, |any, word| any | taken(*word));
+    let free = if any { words.iter().take_while(|word| !taken(**word)).count() } else { words.len() };
+    for (word, i) in words[..free].iter_mut().zip(0..) {
+        *word = first + i * step;
+    }
+    Ok(free as u64)
 }
 
 /// Unmaps every block and page that overlaps the `size` bytes from `ia`, whole; empty tables stay. Gives how many entries
@@ -163,39 +189,70 @@ pub fn unmap<F: Format, M: WordsMut>(
     ia: Ia,
     size: u64,
 ) -> Result<u64, M::Error> {
+    unmap_with::<F, M>(root, config, memory, ia, size, |_, _| ())
+}
+
+/// [`unmap`], and tells `each` of every entry, once it is cleared: the first input address it mapped and its level, which
+/// are what a `TLBI` by address takes. They come in ascending order.
+///
+/// # Errors
+/// The memory's own. What `each` was told of is cleared.
+pub fn unmap_with<F: Format, M: WordsMut>(
+    root: Oa,
+    config: Config,
+    memory: &mut M,
+    ia: Ia,
+    size: u64,
+    mut each: impl FnMut(Ia, u8),
+) -> Result<u64, M::Error> {
     if size == 0 || ia > config.last() {
         return Ok(0);
     }
     let last = ia.0.saturating_add(size - 1).min(config.last().0);
-    clear::<F, M>(Place { table: root, level: config.start_level() }, config, memory, ia.0, last)
+    clear::<F, M>((root, config.start_level()), config, memory, (ia.0, last), &mut each)
 }
 
+/// Clears the leaves of `ia..=last`, which lies under one table.
 fn clear<F: Format, M: WordsMut>(
-    at: Place,
+    (table, level): (Oa, u8),
     config: Config,
     memory: &mut M,
-    mut ia: u64,
-    last: u64,
+    (ia, last): (u64, u64),
+    each: &mut impl FnMut(Ia, u8),
 ) -> Result<u64, M::Error> {
-    let span = entry_size(at.level);
+    let span = entry_size(level);
+    let first = ia & !(span - 1);
+    let count = (last - first) / span + 1;
+    let slot = Oa(table.0 + 8 * config.index(level, ia));
     let mut cleared = 0;
-    loop {
-        let slot = Oa(at.table.0 + 8 * config.index(at.level, ia));
-        let end = ia | (span - 1);
-        match decode::<F>(memory.read(slot)?, at.level) {
+    if let Some(words) = memory.words_mut(slot, count as usize) {
+        let is_table = |word: u64| matches!(decode::<F>(word, level), Entry::Table { .. });
+        if !words.iter().fold(false, |any, word| any | is_table(*word)) {
+            for (word, i) in words.iter_mut().zip(0..) {
+                let leaf = matches!(decode::<F>(*word, level), Entry::Leaf { .. });
+                *word = if leaf { 0 } else { *word };
+                cleared += u64::from(leaf);
+                if leaf {
+                    each(Ia(first + i * span), level);
+                }
+            }
+            return Ok(cleared);
+        }
+    }
+    for i in 0..count {
+        let (slot, start) = (Oa(slot.0 + 8 * i), first + i * span);
+        match decode::<F>(memory.read(slot)?, level) {
             Entry::Invalid => {}
             Entry::Table { next, .. } => {
-                let under = Place { table: next, level: at.level + 1 };
-                cleared += clear::<F, M>(under, config, memory, ia, end.min(last))?;
+                let under = (start.max(ia), (start | (span - 1)).min(last));
+                cleared += clear::<F, M>((next, level + 1), config, memory, under, each)?;
             }
             Entry::Leaf { .. } => {
                 memory.write(slot, 0)?;
                 cleared += 1;
+                each(Ia(start), level);
             }
         }
-        if end >= last {
-            return Ok(cleared);
-        }
-        ia = end + 1;
     }
+    Ok(cleared)
 }

@@ -8,7 +8,7 @@ mod build;
 mod descriptor;
 mod walk;
 
-pub use build::{MapError, map, unmap};
+pub use build::{MapError, map, unmap, unmap_with};
 pub use descriptor::{Access, Entry, Format, Privileges, S1Attrs, S2Attrs, Stage1, Stage2, TableBits, decode};
 pub use walk::{Fault, FaultKind, Leaf, Step, WalkError, walk};
 

@@ -1,0 +1,186 @@
+//! RAM shared out, and EL2's own stage 1, built by `mmu`.
+#![expect(unsafe_code, reason = "addresses become memory, and translation is turned on")]
+
+use alloc::{format, string::String};
+
+use memtype::arm::mair_of;
+use mmu::{
+    Arena, Frames, Ia, Oa, PAGE,
+    arm::{self, Config, S1Attrs, Stage1},
+};
+
+use crate::{
+    board::Window,
+    cpu,
+};
+
+unsafe extern "C" {
+    static image_code: u8;
+    static image_constants: u8;
+    static image_data: u8;
+    static image_end: u8;
+    static device_tree: u8;
+}
+
+/// Where the parts of the program begin and where it ends; all of it stays.
+pub(crate) fn image() -> [u64; 4] {
+    // Only their addresses are meant.
+    [&raw const image_code, &raw const image_constants, &raw const image_data, &raw const image_end].map(|p| p as u64)
+}
+
+/// Where the device tree is.
+pub(crate) fn tree_at() -> u64 {
+    &raw const device_tree as u64
+}
+
+/// The bytes of a part of RAM that nothing writes to while the program runs.
+///
+/// # Safety
+/// That must be so.
+pub(crate) unsafe fn bytes(at: u64, size: u64) -> &'static [u8] {
+    // SAFETY: the caller's; RAM is mapped one to one.
+    unsafe { core::slice::from_raw_parts(at as *const u8, size as usize) }
+}
+
+/// Parts of RAM that nobody has yet.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    next: u64,
+    end: u64,
+}
+
+impl Pool {
+    /// The RAM in `window`.
+    ///
+    /// # Safety
+    /// It is RAM, and neither the program nor anything it was given is in it.
+    pub(crate) const unsafe fn new(window: Window) -> Self {
+        Self { next: window.base, end: window.base + window.size }
+    }
+
+    /// So many bytes, aligned to a power of two, zeroed; `None` where there are not so many left.
+    pub(crate) fn take(&mut self, size: u64, align: u64) -> Option<&'static mut [u64]> {
+        let at = self.next.next_multiple_of(align);
+        let next = at.checked_add(size.next_multiple_of(PAGE))?;
+        if next > self.end {
+            return None;
+        }
+        self.next = next;
+        // SAFETY: the bytes are of this pool alone, are given out once, and are aligned.
+        let words = unsafe { core::slice::from_raw_parts_mut(at as *mut u64, (size / 8) as usize) };
+        words.fill(0);
+        Some(words)
+    }
+
+    /// How many bytes are left from the next multiple of `align` on.
+    pub(crate) const fn left(&self, align: u64) -> u64 {
+        self.end.saturating_sub(self.next.next_multiple_of(align))
+    }
+}
+
+/// The memory types of EL2's own mappings: MAIR_EL2.
+const TYPES: [&str; 8] = [
+    "normal-wb",
+    "device-ngnre",
+    "normal-nc",
+    "device-ngnrne",
+    "device-ngre",
+    "device-gre",
+    "normal-wt",
+    "normal-wb",
+];
+/// Index of RAM's.
+const RAM: u8 = 0;
+
+/// EL2's own stage 1: RAM and devices one to one, windows for accesses of another type elsewhere.
+#[derive(Debug)]
+pub(crate) struct Own {
+    tables: Arena<&'static mut [u64]>,
+    root: Oa,
+    config: Config,
+}
+
+/// How EL2 uses what it maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Code,
+    Constants,
+    Data,
+}
+
+impl Own {
+    /// Maps the program and RAM, and turns translation on.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub(crate) fn new(ram: Window, tables: &'static mut [u64]) -> Result<Self, String> {
+        let config = Config::stage1(48, 48).ok_or("no shape for EL2's stage 1")?;
+        let mut tables = Arena::new(Oa(tables.as_ptr() as u64), tables);
+        let root = tables.frame().ok_or("no frame for EL2's stage 1")?;
+        let mut own = Self { tables, root, config };
+        let [code, constants, data, end] = image();
+        let ram_end = ram.base + ram.size;
+        let parts = [
+            (ram.base, code, Use::Data),
+            (code, constants, Use::Code),
+            (constants, data, Use::Constants),
+            (data, end, Use::Data),
+            (end, ram_end, Use::Data),
+        ];
+        for (from, to, how) in parts {
+            own.add(from, Window { base: from, size: to - from }, RAM, how)?;
+        }
+        let mair = TYPES.iter().rev().fold(0, |all, name| all << 8 | u64::from(mair_of(name).unwrap_or(0)));
+        // T0SZ 16; walks Write-Back, Inner Shareable; 4 KiB; PS as the CPU has it, 48 bits at most; RES1.
+        let tcr = 1 << 31 | 1 << 23 | cpu::pa_range().min(5) << 16 | 3 << 12 | 1 << 10 | 1 << 8 | 16;
+        let translation = cpu::Translation { root: root.0, mair, tcr };
+        // SAFETY: the code, constants, data, stack, heap and tables are mapped where they are, as Normal Write-Back, by the loop
+        // above; nothing maps RAM differently later: `device` and `window` map what is not RAM, or fail.
+        unsafe { translation.turn_on() };
+        Ok(own)
+    }
+
+    fn add(&mut self, va: u64, at: Window, attr_index: u8, how: Use) -> Result<(), String> {
+        // EL2 with E2H = 0 has one privilege level: AP[1] is RES1, bit 54 is XN, bit 53 is RES0 (D8.4, Table D8-65).
+        let attrs = S1Attrs {
+            attr_index,
+            sh: 0b11,
+            writable: how == Use::Data,
+            el0: true,
+            accessed: true,
+            uxn: how != Use::Code,
+            ..S1Attrs::default()
+        };
+        let range = (Ia(va), Oa(at.base), at.size.next_multiple_of(PAGE));
+        arm::map::<Stage1, _>(self.root, self.config, &mut self.tables, range, &attrs, 1 << 30)
+            .map_err(|error| format!("EL2's own stage 1: {error}"))?;
+        cpu::publish();
+        Ok(())
+    }
+
+    /// Maps a device's registers one to one, as Device-nGnRE.
+    ///
+    /// # Errors
+    /// Where that is mapped already, or cannot be.
+    pub(crate) fn device(&mut self, at: Window) -> Result<(), String> {
+        let page = Window { base: at.base & !(PAGE - 1), size: at.size + (at.base & (PAGE - 1)) };
+        self.add(page.base, page, 1, Use::Data)
+    }
+
+    /// Maps `at` at `va`, as a memory type by its MAIR byte.
+    ///
+    /// # Errors
+    /// A type EL2 has no attribute for; a place that is taken.
+    pub(crate) fn window(&mut self, va: u64, at: Window, mair: u8) -> Result<(), String> {
+        let index = TYPES.iter().position(|name| mair_of(name) == Some(mair));
+        let index = index.ok_or_else(|| format!("EL2 maps no memory of MAIR byte {mair:#04x}"))?;
+        self.add(va, at, index as u8, Use::Data)
+    }
+
+    /// Undoes [`window`](Self::window).
+    pub(crate) fn close(&mut self, va: u64, size: u64) {
+        // The arena fails on addresses outside of it alone, and the tables have none.
+        let _ = arm::unmap::<Stage1, _>(self.root, self.config, &mut self.tables, Ia(va), size.next_multiple_of(PAGE));
+        cpu::forget_own();
+    }
+}
