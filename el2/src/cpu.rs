@@ -261,5 +261,47 @@ impl Translation {
 /// PSCI SYSTEM_OFF, by SMC (DEN0022: 0x84000008).
 pub(crate) fn power_off() -> ! {
     // SAFETY: the firmware ends the machine; where there is none, the loop does nothing for ever.
-    unsafe { asm!("dsb sy", "mov x0, {function}", "smc #0", "1: wfi", "b 1b", function = in(reg) 0x8400_0008_u64, options(noreturn)) }
+    unsafe {
+        asm!("dsb sy", "mov x0, {function}", "smc #0", "1: wfi", "b 1b", function = in(reg) 0x8400_0008_u64, options(noreturn))
+    }
+}
+
+/// Asks until it holds, for so many milliseconds; `None` where it never did.
+pub(crate) fn wait(milliseconds: u64, mut holds: impl FnMut() -> bool) -> Option<()> {
+    let until = read!("cntpct_el0") + read!("cntfrq_el0") / 1000 * milliseconds;
+    while !holds() {
+        if read!("cntpct_el0") > until {
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// AT S1E1R: what the guest's stage 1 makes of an address; `None` where it faults.
+pub(crate) fn translate_stage1(address: u64) -> Option<u64> {
+    // SAFETY: as `translate`.
+    unsafe { asm!("at s1e1r, {}", "isb", in(reg) address, options(nostack, preserves_flags)) };
+    let par = read!("par_el1");
+    (par & 1 == 0).then_some(par & 0x000f_ffff_ffff_f000)
+}
+
+/// A virtual exception for the guest's EL1: where it was, and what it was doing.
+pub(crate) fn set_el1_exception(esr: u64, far: u64, elr: u64, spsr: u64) {
+    write!("esr_el1", esr);
+    write!("far_el1", far);
+    write!("elr_el1", elr);
+    write!("spsr_el1", spsr);
+}
+
+/// DC CIVAC of every line of a part of RAM.
+pub(crate) fn clean(region: crate::memory::Region) {
+    // CTR_EL0.DminLine: words of 4 bytes, to the power of two.
+    let line = 4 << (read!("ctr_el0") >> 16 & 0xf);
+    let mut at = region.base() & !(line - 1);
+    while at < region.base() + region.size() {
+        // SAFETY: the address is mapped, and cleaning changes no data.
+        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+        at += line;
+    }
+    publish();
 }

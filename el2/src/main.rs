@@ -14,7 +14,13 @@ mod cpu;
 #[cfg(target_os = "none")]
 mod entry;
 #[cfg(target_os = "none")]
+mod gic;
+#[cfg(target_os = "none")]
+mod machine;
+#[cfg(target_os = "none")]
 mod memory;
+#[cfg(target_os = "none")]
+mod pci;
 #[cfg(target_os = "none")]
 mod start;
 #[cfg(target_os = "none")]

@@ -9,10 +9,7 @@ use mmu::{
     arm::{self, Config, S1Attrs, Stage1},
 };
 
-use crate::{
-    board::Window,
-    cpu,
-};
+use crate::{board::Window, cpu, entry};
 
 unsafe extern "C" {
     static image_code: u8;
@@ -72,23 +69,79 @@ impl Pool {
         Some(words)
     }
 
-    /// How many bytes are left from the next multiple of `align` on.
-    pub(crate) const fn left(&self, align: u64) -> u64 {
-        self.end.saturating_sub(self.next.next_multiple_of(align))
+    /// All that is left, from the next multiple of `align` on, as memory for a guest.
+    pub(crate) const fn rest(&mut self, align: u64) -> Region {
+        let base = self.next.next_multiple_of(align);
+        self.next = self.end;
+        Region(Window { base, size: self.end.saturating_sub(base) })
+    }
+}
+
+/// Memory or registers that EL2 has mapped and holds no Rust reference into: a guest, a device or a driver of it may access
+/// them too. Only this module makes one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Region(Window);
+
+impl Region {
+    /// The first address.
+    pub(crate) const fn base(self) -> u64 {
+        self.0.base
+    }
+    /// Bytes.
+    pub(crate) const fn size(self) -> u64 {
+        self.0.size
+    }
+    /// A part; `None` where it would leave the region.
+    pub(crate) fn part(self, offset: u64, size: u64) -> Option<Self> {
+        let inside = offset.checked_add(size).is_some_and(|end| end <= self.0.size);
+        inside.then_some(Self(Window { base: self.0.base + offset, size }))
+    }
+    /// Reads 1, 2, 4 or 8 bytes (`log2` 0 to 3).
+    ///
+    /// # Errors
+    /// ESR_EL2 of the exception that gives; 0 outside of the region.
+    pub(crate) fn load(self, offset: u64, log2: u8) -> Result<u64, u64> {
+        let at = self.part(offset, 1 << log2).ok_or(0u64)?;
+        // SAFETY: inside of the region, which no reference covers.
+        unsafe { entry::load(at.base(), log2) }
+    }
+    /// Writes 1, 2, 4 or 8 bytes (`log2` 0 to 3).
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub(crate) fn store(self, offset: u64, log2: u8, value: u64) -> Result<(), u64> {
+        let at = self.part(offset, 1 << log2).ok_or(0u64)?;
+        // SAFETY: as above.
+        unsafe { entry::store(at.base(), log2, value) }
+    }
+    /// Reads a register of 4 bytes; all ones where it cannot be read.
+    pub(crate) fn read(self, offset: u64) -> u32 {
+        self.load(offset, 2).map_or(u32::MAX, |value| value as u32)
+    }
+    /// Writes a register of 4 bytes; what nothing takes is lost, as on a bus.
+    pub(crate) fn write(self, offset: u64, value: u32) {
+        let _ = self.store(offset, 2, u64::from(value));
+    }
+    /// Zeroes all of it. Not for Device memory.
+    pub(crate) fn zero(self) {
+        // SAFETY: no reference covers the region, and it is mapped writable.
+        unsafe { core::ptr::write_bytes(self.0.base as *mut u8, 0, self.0.size as usize) };
+        cpu::complete();
+    }
+    /// Copies bytes to `offset`; `None` where they would leave the region.
+    pub(crate) fn copy(self, offset: u64, bytes: &[u8]) -> Option<()> {
+        let to = self.part(offset, bytes.len() as u64)?;
+        // SAFETY: as above; the bytes are elsewhere, in a reference.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to.base() as *mut u8, bytes.len()) };
+        Some(())
     }
 }
 
 /// The memory types of EL2's own mappings: MAIR_EL2.
-const TYPES: [&str; 8] = [
-    "normal-wb",
-    "device-ngnre",
-    "normal-nc",
-    "device-ngnrne",
-    "device-ngre",
-    "device-gre",
-    "normal-wt",
-    "normal-wb",
-];
+const TYPES: [&str; 8] =
+    ["normal-wb", "device-ngnre", "normal-nc", "device-ngnrne", "device-ngre", "device-gre", "normal-wt", "normal-wb"];
+/// Where windows are: no RAM and no device has such an address.
+const WINDOW: u64 = 1 << 47;
 /// Index of RAM's.
 const RAM: u8 = 0;
 
@@ -162,25 +215,25 @@ impl Own {
     ///
     /// # Errors
     /// Where that is mapped already, or cannot be.
-    pub(crate) fn device(&mut self, at: Window) -> Result<(), String> {
+    pub(crate) fn device(&mut self, at: Window) -> Result<Region, String> {
         let page = Window { base: at.base & !(PAGE - 1), size: at.size + (at.base & (PAGE - 1)) };
-        self.add(page.base, page, 1, Use::Data)
+        self.add(page.base, page, 1, Use::Data)?;
+        Ok(Region(at))
     }
 
-    /// Maps `at` at `va`, as a memory type by its MAIR byte.
+    /// Maps device memory in a place of its own, as a memory type by its MAIR byte, while `with` uses it.
     ///
     /// # Errors
-    /// A type EL2 has no attribute for; a place that is taken.
-    pub(crate) fn window(&mut self, va: u64, at: Window, mair: u8) -> Result<(), String> {
+    /// A type EL2 has no attribute for.
+    pub(crate) fn window<R>(&mut self, at: Window, mair: u8, with: impl FnOnce(Region) -> R) -> Result<R, String> {
         let index = TYPES.iter().position(|name| mair_of(name) == Some(mair));
         let index = index.ok_or_else(|| format!("EL2 maps no memory of MAIR byte {mair:#04x}"))?;
-        self.add(va, at, index as u8, Use::Data)
-    }
-
-    /// Undoes [`window`](Self::window).
-    pub(crate) fn close(&mut self, va: u64, size: u64) {
+        self.add(WINDOW, at, index as u8, Use::Data)?;
+        let result = with(Region(Window { base: WINDOW, size: at.size }));
+        cpu::complete();
         // The arena fails on addresses outside of it alone, and the tables have none.
-        let _ = arm::unmap::<Stage1, _>(self.root, self.config, &mut self.tables, Ia(va), size.next_multiple_of(PAGE));
+        let _ = arm::unmap::<Stage1, _>(self.root, self.config, &mut self.tables, Ia(WINDOW), at.size);
         cpu::forget_own();
+        Ok(result)
     }
 }

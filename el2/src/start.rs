@@ -1,7 +1,10 @@
 //! From the entry to the power-off.
-#![expect(unsafe_code, reason = "called by assembly, and the memory of the heap and of the orders is an address at first")]
+#![expect(
+    unsafe_code,
+    reason = "called by assembly, and the memory of the heap and of the orders is an address at first"
+)]
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 use core::{fmt::Write, panic::PanicInfo};
 
 use dtoolkit::fdt::Fdt;
@@ -11,8 +14,10 @@ use linked_list_allocator::LockedHeap;
 use crate::{
     board::{Board, Window},
     console::{self, Console},
-    cpu,
+    cpu, gic,
+    machine::Machine,
     memory::{self, Own, Pool},
+    pci::Pci,
     sweep,
 };
 
@@ -71,21 +76,39 @@ fn all() -> Result<(), String> {
     let end = JOBS_AT + JOBS_SIZE;
     // SAFETY: RAM behind the orders, up to its end.
     let mut pool = unsafe { Pool::new(Window { base: end, size: ram.base + ram.size - end }) };
+    let pci = board.bridge.as_ref().map(|bridge| Pci::find(bridge, &mut own)).transpose()?;
+    if let (Some(gic), Some(timer @ 16..32)) = (&board.gic, board.timer) {
+        gic::enable(gic, timer, &mut own)?;
+    }
     say(&Said::About(About {
         midr: cpu::midr(),
         fwb: cpu::has_fwb(),
         dic: cpu::has_dic(),
         xs: cpu::has_xs(),
         mte2: cpu::has_mte2(),
-        bars: alloc::vec::Vec::new(),
+        bars: pci.iter().flat_map(|pci| &pci.memory).map(|memory| memory.bar.size).collect(),
     }));
     // SAFETY: QEMU's loader put the orders there before the start, and nothing writes to them.
     let orders = unsafe { memory::bytes(JOBS_AT, JOBS_SIZE) };
     let length = orders.iter().position(|byte| *byte == 0).ok_or("the orders have no end: a byte of 0")?;
-    for line in orders[..length].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    let orders = || orders[..length].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    // Sweeps first: a machine takes what is left of RAM.
+    let mut jobs = Vec::new();
+    for line in orders() {
         match serde_json::from_slice(line).map_err(|error| format!("an order: {error}"))? {
             Order::Sweep {} => sweep::run(&mut pool)?,
-            Order::Run(job) => return Err(format!("{}: not yet", job.name)),
+            Order::Run(_) => jobs.push(line),
+        }
+    }
+    let mut machine = Machine::new(own, pci, &mut pool)?;
+    for line in jobs {
+        let Ok(Order::Run(job)) = serde_json::from_slice(line) else { continue };
+        for policy in &job.policies {
+            let (scenario, policy) = (job.name.clone(), policy.clone());
+            say(&match machine.run(&job, &policy) {
+                Ok((observation, el1)) => Said::Saw { scenario, policy, observation, el1 },
+                Err(why) => Said::Cannot { scenario, policy, why },
+            });
         }
     }
     Ok(())

@@ -1,10 +1,6 @@
 //! Every combination of attributes through AT S12E1R: a guest's two stages, with nothing in them but the leaves to be combined.
 
-use alloc::{
-    format,
-    string::String,
-    vec,
-};
+use alloc::{format, string::String, vec};
 
 use el2::{Par, STAGE1, Said, Swept, pack};
 use memtype::arm::memattr_of;
@@ -85,9 +81,7 @@ pub(crate) fn run(pool: &mut Pool) -> Result<(), String> {
         cpu::publish();
         cpu::set_stage2(root.0, vtcr());
         cpu::set_hcr(
-            cpu::HCR_GUEST
-                | if fwb { cpu::HCR_FWB } else { 0 }
-                | if cpu::has_mte2() { cpu::HCR_ATA } else { 0 },
+            cpu::HCR_GUEST | if fwb { cpu::HCR_FWB } else { 0 } | if cpu::has_mte2() { cpu::HCR_ATA } else { 0 },
         );
         for group in 0..32 {
             cpu::set_mair_el1((0..8).rev().fold(0, |all, i| all << 8 | (group * 8 + i)));

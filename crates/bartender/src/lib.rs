@@ -5,6 +5,7 @@
 //! * [`input`]: what people type: numbers and the names of memory types;
 //! * [`show`]: how it is printed;
 //! * [`suite`], [`machine`], [`verdict`]: scenarios read, run, judged;
+//! * [`el2`], [`sweep`]: the bare-metal machine: scenarios, and every combination of attributes;
 //! * `init`: the program as the first process of an emulated server.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -16,15 +17,19 @@ macro_rules! examples {
     };
 }
 
+pub mod able;
 pub mod cmd;
 pub mod decode;
+pub mod el2;
 #[cfg(target_os = "linux")]
 mod init;
 pub mod input;
 pub mod kernel;
+pub mod linux_at;
 pub mod machine;
 pub mod show;
 pub mod suite;
+pub mod sweep;
 pub mod verdict;
 
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use scenario::{Guest, Layout, Observation, Scenario};
 use serde::{Deserialize, Serialize};
 use vmm::{Bdf, Host};
 
-use crate::{kernel::policy_of, suite::Case, verdict::Row};
+use crate::{able, kernel::policy_of, suite::Case, verdict::Row};
 
 /// How long a guest may run on KVM before it is taken to have no end.
 pub const GUEST_LIMIT: Duration = Duration::from_secs(1);
@@ -125,32 +125,20 @@ pub struct LabRun {
 }
 
 /// The BARs the emulated server needs so that every case finds its own: for each size, as many as one case has.
-///
-/// # Errors
-/// A case whose device the lab cannot emulate.
-pub fn bars(cases: &[Case]) -> Result<Vec<u64>, String> {
+#[must_use]
+pub fn bars(cases: &[&Case]) -> Vec<u64> {
     let mut most: BTreeMap<u64, usize> = BTreeMap::new();
     for case in cases {
         let mut here: BTreeMap<u64, usize> = BTreeMap::new();
-        for device in &case.scenario.devices {
-            for bar in &device.bars {
-                if bar.index != 2 || !bar.prefetchable || device.bars.len() != 1 {
-                    return Err(format!(
-                        "{}: the lab cannot emulate the device `{}`: its devices have one BAR, index 2, prefetchable; run \
-                         this scenario on the model, or on real hardware with --on kvm",
-                        case.path.display(),
-                        device.name
-                    ));
-                }
-                *here.entry(bar.size).or_default() += 1;
-            }
+        for bar in case.scenario.devices.iter().flat_map(|d| &d.bars) {
+            *here.entry(bar.size).or_default() += 1;
         }
         for (size, count) in here {
             let m = most.entry(size).or_default();
             *m = (*m).max(count);
         }
     }
-    Ok(most.into_iter().flat_map(|(size, count)| std::iter::repeat_n(size, count)).collect())
+    most.into_iter().flat_map(|(size, count)| std::iter::repeat_n(size, count)).collect()
 }
 
 /// What the emulated server is to run: a line of the file [`JOBS`]. It is made here, where no time is lost by it.
@@ -167,18 +155,19 @@ pub struct Job {
 /// The file of the boot that holds the jobs, in order.
 pub const JOBS: &str = "jobs";
 
-fn guest(case: &Case) -> Result<Guest, String> {
+/// A case's guest.
+pub(crate) fn guest(case: &Case) -> Result<Guest, String> {
     model::guest::guest(&case.scenario, &Layout::of(&case.scenario)).map_err(|e| e.to_string())
 }
 
 /// The boot that runs these cases.
 ///
 /// # Errors
-/// As [`bars`], or a case whose guest cannot be built.
-pub fn boot<'a>(kernel: &'a lab::Kernel, init: &'a [u8], cpu: &str, cases: &[Case]) -> Result<Boot<'a>, String> {
+/// A case whose guest cannot be built.
+pub fn boot<'a>(kernel: &'a lab::Kernel, init: &'a [u8], cpu: &str, cases: &[&Case]) -> Result<Boot<'a>, String> {
     let mut boot = Boot::new(kernel, init);
     boot.cpu = cpu.into();
-    boot.bars = bars(cases)?;
+    boot.bars = bars(cases);
     boot.limit = SERVER_LIMIT;
     let mut jobs = Vec::new();
     for case in cases {
@@ -202,7 +191,8 @@ pub fn on_lab(cases: &[Case], policy: Option<Policy>, series: Series, cpu: &str)
     let kernel = setup.kernels.first().ok_or("no kernel")?;
     let program = lab::build_guest(&cache, progress).map_err(text)?;
     let init = std::fs::read(&program).map_err(|e| format!("cannot read {}: {e}", program.display()))?;
-    let boot = boot(kernel, &init, cpu, cases)?;
+    let can: Vec<&Case> = cases.iter().filter(|c| able::on_linux(&c.scenario).is_ok()).collect();
+    let boot = boot(kernel, &init, cpu, &can)?;
 
     let mut about = None;
     let mut seen: HashMap<String, Result<Observation, String>> = HashMap::new();
@@ -226,6 +216,10 @@ pub fn on_lab(cases: &[Case], policy: Option<Policy>, series: Series, cpu: &str)
     let rows = cases
         .iter()
         .map(|case| {
+            if let Err(why) = able::on_linux(&case.scenario) {
+                let policy = policy.or_else(|| policy_of(&known.release)).unwrap_or(Policy::Linux6_1);
+                return Ok(Row::cannot(case, policy, &machine, why));
+            }
             let seen = seen.get(&case.name).unwrap_or(&silent);
             judge(case, &machine, known, policy, seen.as_ref().map_err(String::as_str), &Finding::ALL)
         })

@@ -18,7 +18,7 @@ pub struct Departs {
     pub says: &'static str,
 }
 
-/// `met` or `unmet`.
+/// `met`, `unmet` or `cannot`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -27,6 +27,8 @@ pub enum Verdict {
     Met,
     /// It is not.
     Unmet,
+    /// This machine cannot show it: it has no such device, or no such call. Why is known beforehand, from the scenario alone.
+    Cannot,
 }
 
 /// One row.
@@ -153,6 +155,12 @@ impl Row {
             }
             Err(error) => row.judged(Some(error.to_string())),
         }
+    }
+
+    /// What a machine cannot show.
+    #[must_use]
+    pub fn cannot(case: &Case, policy: Policy, machine: &str, why: String) -> Self {
+        Self { verdict: Verdict::Cannot, why: Some(why), ..row(case, policy, machine) }
     }
 
     /// What a real machine saw. Met when it is one of the outcomes expected and one of those the model predicts, or else

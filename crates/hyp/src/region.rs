@@ -485,7 +485,8 @@ impl<const R: usize, const M: usize> Device<R, M> {
 
     /// Sets the attribute of a region that is not mapped ([`Uapi::WholeIndex`]: of a BAR; [`Uapi::DmaBuf`]: of a buffer), or,
     /// where the proposal has that ([`Uapi::changes_mapped`]), of one that is. Gives what there is to tell KVM, if anything
-    /// was mapped: all live mappings of a region lie in its area, and come back with the new type.
+    /// was mapped: all live mappings of a region lie in its area, and come back with the new type; mappings of another type
+    /// by another region may not lie there.
     ///
     /// # Errors
     /// [`Refused::Busy`], [`Refused::Conflict`] with a mapping by another region, and what [`create`](Self::create) refuses.
@@ -502,9 +503,11 @@ impl<const R: usize, const M: usize> Device<R, M> {
         if mapped && !self.uapi.changes_mapped() {
             return self.idle(index).map(|()| None);
         }
-        let others = |m: &&Mapping| m.region != index && m.bar == region.bar && m.vma != vma;
-        let mine = || self.mappings().filter(|m| m.region == index);
-        if let Some(with) = self.mappings().filter(others).find(|m| mine().any(|own| own.area.meets(m.area))) {
+        // The whole region, not only what is mapped of it: what KVM is told is true of every mapping in its area.
+        let other = |m: &&Mapping| {
+            m.region != index && m.bar == region.bar && m.area.meets(region.area) && m.vma != vma
+        };
+        if mapped && let Some(with) = self.mappings().find(other) {
             return Err(Refused::Conflict { area: region.area, with: *with });
         }
         for r in self.regions.iter_mut().flatten().filter(|r| r.index == index) {
@@ -525,6 +528,8 @@ impl<const R: usize, const M: usize> Device<R, M> {
     /// # Errors
     /// [`Refused`].
     pub fn mmap(&mut self, index: Index, offset: u64, size: u64) -> Result<MapId, Refused> {
+        // Used up by the call, whether it succeeds or not: whoever comes next must not inherit it.
+        let next = core::mem::take(&mut self.next);
         let region = self.region(index)?;
         let area = within(region.area, offset, size)?;
         let bar = *self.bar(region.bar).ok_or(Refused::NoRegion(index))?;
@@ -533,8 +538,6 @@ impl<const R: usize, const M: usize> Device<R, M> {
         if !bar.mmap || !inside || bar.msix.is_some_and(|hole| pages(hole).meets(area)) {
             return Err(Refused::NotMappable(area));
         }
-        // Used up by the call, whether it succeeds or not: whoever comes next must not inherit it.
-        let next = core::mem::take(&mut self.next);
         let attribute = if self.uapi == Uapi::NextMmap { next } else { region.attribute };
         let (vma, why) = self.vma(region.bar, attribute)?;
         let other = |m: &&Mapping| m.bar == region.bar && m.area.meets(area) && m.vma != vma;

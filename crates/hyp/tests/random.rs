@@ -1,14 +1,12 @@
 //! Random aborts: none panics, and whatever came before, stage 2 maps what the slots say, as the policy decides, and no
-//! more. `PROPTEST_CASES=100000 cargo test --release -p hyp --test random` looks further. (The generator is its own, since
-//! this room has no dependency; a failure prints the shortest run that still fails.)
+//! more.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use std::{
-    collections::BTreeSet,
-    env,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+mod common;
 
+use std::collections::BTreeSet;
+
+use common::{Random, Story, tell_all};
 use hyp::{Abort, Cpu, EsrEl2, IPA_BITS, Policy, Resolution, S2Kind, Slot, Vm, Vma};
 use mmu::{
     Arena, Ia, Oa, PAGE, Words,
@@ -19,41 +17,19 @@ const SLOTS: usize = 6;
 const BLOCK: u64 = 2 << 20;
 type TestVm = Vm<Arena<Vec<u64>>, SLOTS>;
 
-/// SplitMix64: the same numbers on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize]
-    }
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Event {
     Slot(Slot),
     Abort(Abort),
 }
 
-/// A VM and what happens to it.
-#[derive(Debug, Clone)]
-struct Story {
+/// A VM.
+#[derive(Debug, Clone, Copy)]
+struct Setting {
     policy: Policy,
     cpu: Cpu,
     /// Frames for tables; a few only now and then, so that they run out.
     frames: usize,
-    events: Vec<Event>,
 }
 
 fn slot(r: &mut Random) -> Slot {
@@ -114,7 +90,7 @@ fn abort(r: &mut Random, slots: &[Slot]) -> Abort {
     Abort { esr: EsrEl2(esr), far, ipa_page: (!r.one_in(16)).then_some(Ia(page)) }
 }
 
-fn story(seed: u64) -> Story {
+fn story(seed: u64) -> Story<Setting, Event> {
     let r = &mut Random(seed);
     let policy = r.of(&Policy::ALL);
     let cpu = Cpu { fwb: r.one_in(2), dic: r.one_in(2) };
@@ -130,7 +106,7 @@ fn story(seed: u64) -> Story {
             events.push(Event::Abort(abort(r, &slots)));
         }
     }
-    Story { policy, cpu, frames, events }
+    Story { setting: Setting { policy, cpu, frames }, events }
 }
 
 /// A block or page of stage 2: where, how large, to where, how.
@@ -227,49 +203,25 @@ fn answered(vm: &TestVm, had: &[Mapped], abort: &Abort, answer: Resolution) -> R
     Ok(())
 }
 
-fn tell(story: &Story) -> Result<(), String> {
-    let tell = || {
-        let tables = Arena::new(Oa(0x10_0000), vec![0; story.frames * 512]);
-        let mut vm = TestVm::new(story.policy, story.cpu, tables).map_err(|e| e.to_string())?;
-        for event in &story.events {
-            match event {
-                // Refused where it overlaps, lies beyond, or is one too many: that, too, must change nothing.
-                Event::Slot(slot) => drop(vm.add_slot(*slot)),
-                Event::Abort(abort) => {
-                    let had = mapped(&vm)?;
-                    let answer = vm.abort(abort, &mut ());
-                    answered(&vm, &had, abort, answer)?;
-                }
+fn tell(story: &Story<Setting, Event>) -> Result<(), String> {
+    let Setting { policy, cpu, frames } = story.setting;
+    let tables = Arena::new(Oa(0x10_0000), vec![0; frames * 512]);
+    let mut vm = TestVm::new(policy, cpu, tables).map_err(|e| e.to_string())?;
+    for event in &story.events {
+        match event {
+            // Refused where it overlaps, lies beyond, or is one too many: that, too, must change nothing.
+            Event::Slot(slot) => drop(vm.add_slot(*slot)),
+            Event::Abort(abort) => {
+                let had = mapped(&vm)?;
+                let answer = vm.abort(abort, &mut ());
+                answered(&vm, &had, abort, answer)?;
             }
         }
-        sound(&vm, story.cpu)
-    };
-    catch_unwind(AssertUnwindSafe(tell)).unwrap_or_else(|_| Err("a panic".into()))
-}
-
-/// The story without every event it can do without and still fail.
-fn shortest(mut story: Story) -> Story {
-    let mut i = 0;
-    while i < story.events.len() {
-        let mut shorter = story.clone();
-        shorter.events.remove(i);
-        if tell(&shorter).is_err() {
-            story = shorter;
-            i = 0;
-        } else {
-            i += 1;
-        }
     }
-    story
+    sound(&vm, cpu)
 }
 
 #[test]
 fn after_any_aborts_stage_2_maps_the_slots_as_decided_and_no_more() {
-    let stories = env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    for seed in 0..stories {
-        if tell(&story(seed)).is_err() {
-            let story = shortest(story(seed));
-            panic!("seed {seed}: {}\n{story:#x?}", tell(&story).unwrap_err());
-        }
-    }
+    tell_all(300, story, tell);
 }

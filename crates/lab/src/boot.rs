@@ -19,7 +19,7 @@ use crate::kernel::Kernel;
 use crate::qemu::Qemu;
 
 /// The most that the second channel may bring in one run.
-const MOST_SENT: usize = 64 << 20;
+pub(crate) const MOST_SENT: usize = 64 << 20;
 
 /// The most of the console that is kept.
 const MOST_CONSOLE: u64 = 16 << 20;
@@ -91,21 +91,12 @@ impl<'a> Boot<'a> {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let bad = |what, value: String, rule: &str| Err(Error::BadBoot { what, value, rule: rule.to_owned() });
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,=".contains(c);
-        if self.cpu.is_empty() || self.cpu.len() > 200 || !self.cpu.chars().all(plain) {
-            let rule = "a processor is named as `qemu-system-aarch64 -cpu help` does, as in `max`";
-            return bad("processor", self.cpu.chars().take(60).collect(), rule);
-        }
+        check_cpu(&self.cpu)?;
         if self.bars.len() > 16 {
-            return bad("number of devices", self.bars.len().to_string(), "a server takes at most 16");
+            let (value, rule) = (self.bars.len().to_string(), "a server takes at most 16".to_owned());
+            return Err(Error::BadBoot { what: "number of devices", value, rule });
         }
-        for size in &self.bars {
-            if !size.is_power_of_two() || !(4096..=4 << 30).contains(size) {
-                return bad("BAR size", size.to_string(), "a BAR has a power of two of bytes, from 4 KiB to 4 GiB");
-            }
-        }
-        Ok(())
+        self.bars.iter().try_for_each(|size| check_bar(*size))
     }
 
     fn command(&self, qemu: &Qemu, initramfs: &Path, console: &Path) -> Command {
@@ -157,6 +148,25 @@ impl<'a> Boot<'a> {
     }
 }
 
+/// A processor as QEMU's command line takes it.
+pub(crate) fn check_cpu(name: &str) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,=".contains(c);
+    if !name.is_empty() && name.len() <= 200 && name.chars().all(plain) {
+        return Ok(());
+    }
+    let rule = "a processor is named as `qemu-system-aarch64 -cpu help` does, as in `max`".to_owned();
+    Err(Error::BadBoot { what: "processor", value: name.chars().take(60).collect(), rule })
+}
+
+/// The size of a BAR.
+pub(crate) fn check_bar(size: u64) -> Result<(), Error> {
+    if size.is_power_of_two() && (4096..=4 << 30).contains(&size) {
+        return Ok(());
+    }
+    let rule = "a BAR has a power of two of bytes, from 4 KiB to 4 GiB".to_owned();
+    Err(Error::BadBoot { what: "BAR size", value: size.to_string(), rule })
+}
+
 /// The line with which the guest side reports that it cannot go on.
 #[derive(Debug, Deserialize)]
 struct Report {
@@ -172,15 +182,15 @@ fn guest_error(line: &str) -> Option<String> {
 
 /// How the emulator came to its end, and what it said until then.
 #[derive(Debug)]
-struct Ended {
-    lines: Vec<String>,
-    wall: Duration,
-    stderr: String,
-    how: How,
+pub(crate) struct Ended {
+    pub(crate) lines: Vec<String>,
+    pub(crate) wall: Duration,
+    pub(crate) stderr: String,
+    pub(crate) how: How,
 }
 
 #[derive(Debug, PartialEq)]
-enum How {
+pub(crate) enum How {
     Well,
     Stopped,
     TooMuch,
@@ -188,7 +198,7 @@ enum How {
 }
 
 /// Starts a command whose standard output is the second channel, and sees it to its end, or ends it.
-fn watch(command: &mut Command, limit: Duration, on_line: &mut dyn FnMut(&str)) -> Result<Ended, Error> {
+pub(crate) fn watch(command: &mut Command, limit: Duration, on_line: &mut dyn FnMut(&str)) -> Result<Ended, Error> {
     let program = command.get_program().to_string_lossy().into_owned();
     let begun = Instant::now();
     let mut child = command

@@ -196,6 +196,26 @@ pub enum Error {
         /// What came over the second channel before.
         lines: Vec<String>,
     },
+    /// The bare-metal program panicked.
+    #[error("{} stopped: {what}\nwhat it said ended with:\n{tail}\nplease report it with the command that led to it", .program.display())]
+    Bare {
+        /// The program.
+        program: PathBuf,
+        /// Its own words.
+        what: String,
+        /// The end of what it said.
+        tail: String,
+        /// All of it.
+        lines: Vec<String>,
+    },
+    /// The bare-metal program cannot be built or found.
+    #[error("no bare-metal program to run at EL2: {why}; {remedy}")]
+    NoBare {
+        /// What prevents it.
+        why: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A step of the guest side, inside the emulated server.
     #[error("{step}: {why}; this is the guest side of the lab, the host shows the console's end")]
     Inside {
@@ -222,6 +242,7 @@ impl Error {
             | Self::TimedOut { lines, .. }
             | Self::QemuExited { lines, .. }
             | Self::TooMuch { lines, .. }
+            | Self::Bare { lines, .. }
             | Self::Guest { lines, .. } => lines,
             _ => &[],
         }

@@ -1,13 +1,14 @@
 //! Emulated Arm servers: real distribution kernels under QEMU, with a program of ours as their first process.
 //!
 //! On the host: [`setup`] fetches what is needed into a [`Cache`], [`list`] says what there is, [`build_guest`] builds
-//! the program, [`Boot`] runs it. Inside the emulated server: [`guest`].
+//! the program, [`Boot`] runs it. [`Bare`] runs a program without an operating system at all. Inside the emulated server: [`guest`].
 //!
 //! Nothing outside the cache is changed, no right is needed that an ordinary user does not have, and no run outlives its
 //! time limit.
 #![forbid(unsafe_code)]
 
 mod archive;
+pub mod bare;
 mod boot;
 mod cache;
 mod command;
@@ -24,6 +25,7 @@ mod series;
 mod setup;
 mod toolchain;
 
+pub use bare::Bare;
 pub use boot::{Boot, Booted, Timing, bench};
 pub use cache::Cache;
 pub use error::Error;
@@ -33,4 +35,4 @@ pub use progress::{Progress, Watch};
 pub use qemu::Qemu;
 pub use series::Series;
 pub use setup::{Setup, setup};
-pub use toolchain::build_guest;
+pub use toolchain::{build_bare, build_guest};

@@ -24,6 +24,11 @@ const ASK_LIMIT: Duration = Duration::from_secs(30);
 const RUSTUP_LIMIT: Duration = Duration::from_secs(90);
 const BUILD_LIMIT: Duration = Duration::from_secs(3600);
 
+/// The target of the bare-metal program.
+const BARE: &str = "aarch64-unknown-none";
+/// A ready-made bare-metal program.
+const BARE_GIVEN: &str = "BARTENDER_EL2";
+
 /// A way to come to a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Toolchain {
@@ -49,13 +54,13 @@ impl Toolchain {
         }
         let debian = root(cache);
         if std::env::var_os(CHOICE).is_none_or(|choice| choice != "debian") {
-            if has_target() {
+            if has_target(MUSL) {
                 return Ok(Self::Rustup);
             }
             if debian.is_dir() {
                 return Ok(Self::Debian(debian));
             }
-            if add_target(progress) && has_target() {
+            if add_target(MUSL, progress) && has_target(MUSL) {
                 return Ok(Self::Rustup);
             }
         }
@@ -135,9 +140,12 @@ fn answer(program: &str, words: &[&str]) -> Option<String> {
     output.success().then(|| output.stdout.trim().to_owned())
 }
 
-fn has_target() -> bool {
-    let folder = answer("rustc", &["--print", "target-libdir", "--target", MUSL]);
-    folder.is_some_and(|folder| Path::new(&folder).join("self-contained").is_dir()) && rust_lld().is_some()
+/// Whether the user's own Rust has a target, with what linking for it takes.
+fn has_target(target: &str) -> bool {
+    // What musl needs of a C library comes in a folder of its own; the bare-metal target needs none.
+    let part = if target == MUSL { "self-contained" } else { "" };
+    let folder = answer("rustc", &["--print", "target-libdir", "--target", target]);
+    folder.is_some_and(|folder| Path::new(&folder).join(part).is_dir()) && rust_lld().is_some()
 }
 
 /// Rust's own linker.
@@ -148,13 +156,13 @@ fn rust_lld() -> Option<PathBuf> {
 }
 
 /// Asks rustup for the target. There may be no rustup, or no way to its server: then this is just not the way.
-fn add_target(progress: Progress) -> bool {
+fn add_target(target: &str, progress: Progress) -> bool {
     if command::in_path("rustup").is_none() {
         return false;
     }
-    let step = progress.step(format!("asking rustup for {MUSL}"));
+    let step = progress.step(format!("asking rustup for {target}"));
     let mut add = Command::new("rustup");
-    add.args(["target", "add", MUSL]);
+    add.args(["target", "add", target]);
     if let Ok(folder) = workspace() {
         add.current_dir(folder);
     }
@@ -245,12 +253,22 @@ pub fn build_guest(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> 
     if let Toolchain::Given(path) = toolchain {
         return checked(&path);
     }
+    let (mut cargo, folder) = cargo(cache, "bartender", toolchain.target())?;
+    toolchain.equip(&mut cargo)?;
+    let step = progress.step("building bartender for the emulated server");
+    let output = command::run(&mut cargo, BUILD_LIMIT, &step, || {})?;
+    output.checked(&format!("mend the source, or set {GIVEN} to a static aarch64 bartender"))?;
+    checked(&folder.join(toolchain.target()).join("guest/bartender"))
+}
+
+/// A cargo that builds the program of a package for a target in the cache, and the folder of its targets.
+fn cargo(cache: &Cache, package: &str, target: &str) -> Result<(Command, PathBuf), Error> {
     let workspace = workspace()?;
     let folder = cache.sub("target")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--message-format=short", "--package", "bartender", "--bin", "bartender", "--profile", "guest"])
-        .args(["--target", toolchain.target()])
+        .args(["build", "--message-format=short", "--package", package, "--bin", package, "--profile", "guest"])
+        .args(["--target", target])
         .arg("--target-dir")
         .arg(&folder)
         .current_dir(&workspace);
@@ -260,11 +278,34 @@ pub fn build_guest(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> 
     {
         cargo.env_remove(name);
     }
-    toolchain.equip(&mut cargo)?;
-    let step = progress.step("building bartender for the emulated server");
+    Ok((cargo, folder))
+}
+
+/// Builds the bare-metal program, or finds that it is up to date, and returns its path.
+///
+/// `BARTENDER_EL2`, if set, names one to be used instead.
+///
+/// # Errors
+/// [`Error::NoBare`] if there is no way to build it, [`Error::Command`] with what the compiler said if that fails.
+pub fn build_bare(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> {
+    if let Some(given) = std::env::var_os(BARE_GIVEN).map(PathBuf::from) {
+        return Ok(given);
+    }
+    let (mut cargo, folder) = cargo(cache, "el2", BARE)?;
+    cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let there = || has_target(BARE) || add_target(BARE, progress) && has_target(BARE);
+    if !there() {
+        return Err(Error::NoBare {
+            why: format!(
+                "this machine's Rust has not the target {BARE}, and Debian's toolchain for arm64 is for Linux alone"
+            ),
+            remedy: format!("make `rustup target add {BARE}` work, or set {BARE_GIVEN} to a program built elsewhere"),
+        });
+    }
+    let step = progress.step("building el2");
     let output = command::run(&mut cargo, BUILD_LIMIT, &step, || {})?;
-    output.checked(&format!("mend the source, or set {GIVEN} to a static aarch64 bartender"))?;
-    checked(&folder.join(toolchain.target()).join("guest/bartender"))
+    output.checked(&format!("mend the source, or set {BARE_GIVEN} to a program built elsewhere"))?;
+    Ok(folder.join(BARE).join("guest/el2"))
 }
 
 /// The path, if a static aarch64 program is there.

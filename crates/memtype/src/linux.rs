@@ -18,6 +18,8 @@
 //! assert!(of(Arch::X86, Helper::IoremapNp).is_none());
 //! ```
 
+pub mod at;
+
 use core::fmt;
 
 use crate::cite::{Cite, Source};

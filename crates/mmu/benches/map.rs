@@ -1,14 +1,17 @@
-//! Mapping 1 GiB at stage 2 in 4 KiB pages, beside `aarch64-paging` doing the same, and beside the bare writing of as many
-//! descriptors, below which no mapping can go; and one walk.
+//! Mapping and unmapping guest memory at stage 2, beside `aarch64-paging` doing the same, and beside a memset of as many
+//! table bytes, below which no mapping can go; and one walk.
 //!
-//! Two comparisons, because what a table costs to get is not what it costs to fill:
+//! 64 GiB in 4 KiB pages is 32,833 tables, 128 MiB, more than the caches hold; 1 GiB is 514 tables, 2 MiB; 64 GiB in 2 MiB
+//! blocks is 65 tables, 260 KiB. Three comparisons each, because what a table costs to get is not what it costs to fill:
 //!
-//! * **new tables**: everything is in the timed part on both sides: getting zeroed memory for 514 tables (here one
-//!   `vec![0; ..]` of 2 MiB, there one aligned, zeroed allocation a table), the list of tables its `TargetAllocator` keeps,
-//!   and the descriptors. Freeing is in neither.
-//! * **tables there**: both have been through it once, so that only descriptors are written, into memory already in the
-//!   caches. Ours is unmapped in between, outside of the timed part, because it never replaces a mapping (break-before-make);
-//!   the other's is written over, which is what it does with a mapping that is there.
+//! * **new tables**: getting zeroed memory is in the timed part on all sides: here one `vec![0; ..]`, there one aligned,
+//!   zeroed allocation a table, whose address is its own (`IdTranslation`: no list of tables is kept). The memset is of a new
+//!   `vec![0; ..]` too. Freeing is in none, so that each starts with what the allocator kept of the last.
+//! * **tables there**: all have been through it once, so that only descriptors are written. Ours is unmapped in between,
+//!   outside of the timed part, because it never replaces a mapping (break-before-make); the other's is written over, which
+//!   is what it does with a mapping that is there.
+//! * **unmap**: every block and page is cleared, the tables stay. The other does that with `modify_range`. Its `map_range`
+//!   without `VALID` does something else: it takes whole tables out of the level above and frees them, unread.
 #![allow(missing_docs)]
 
 use std::{
@@ -17,25 +20,43 @@ use std::{
 };
 
 use aarch64_paging::{
-    descriptor::{PhysicalAddress, Stage2Attributes},
+    Mapping,
+    descriptor::{PhysicalAddress, Stage2Attributes, UpdatableDescriptor},
+    idmap::IdTranslation,
     paging::{Constraints, MemoryRegion, RootTable, Stage2 as PeerStage2},
     target::TargetAllocator,
 };
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{
+    BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use mmu::{
-    Arena, Frames, Ia, Oa, Words,
+    Arena, Frames, Ia, Oa,
     arm::{self, Config, S2Attrs, Stage2},
 };
 
 const GIB: u64 = 1 << 30;
 const PAGE: u64 = 4096;
-/// Root, one level-2 table, 512 level-3 tables.
-const FRAMES: usize = 514;
-const PAGES: u64 = GIB / PAGE;
+const BLOCK: u64 = 2 << 20;
+/// Where the output begins: off 1 GiB's alignment, so that the largest blocks are of 2 MiB.
+const TO: u64 = 64 * GIB + BLOCK;
 const TABLES: u64 = 0x1000_0000;
 
 type Ours = Arena<Vec<u64>>;
-type Peer = RootTable<PeerStage2, TargetAllocator<Stage2Attributes>>;
+type Peer = Mapping<IdTranslation<Stage2Attributes>, PeerStage2>;
+
+/// What is mapped: `size` bytes from input address 0 to output address `TO`, in leaves of `leaf` bytes.
+#[derive(Clone, Copy)]
+struct Form {
+    name: &'static str,
+    size: u64,
+    leaf: u64,
+}
+
+const FORMS: [Form; 3] = [
+    Form { name: "64 GiB in 4 KiB pages", size: 64 * GIB, leaf: PAGE },
+    Form { name: "64 GiB in 2 MiB blocks", size: 64 * GIB, leaf: BLOCK },
+    Form { name: "1 GiB in 4 KiB pages", size: GIB, leaf: PAGE },
+];
 
 fn attrs() -> S2Attrs {
     S2Attrs { memattr: 1, sh: 3, read: true, write: true, accessed: true, xn: 2, ..S2Attrs::default() }
@@ -54,111 +75,161 @@ fn config() -> Config {
     Config::stage2(39, 40, 1).expect("39 bits start at level 1")
 }
 
-fn ours_map(root: Oa, memory: &mut Ours) {
-    arm::map::<Stage2, _>(root, config(), memory, (Ia(0), Oa(GIB), GIB), &attrs(), PAGE).expect("mapped");
-}
+impl Form {
+    /// Root, a level-2 table for each GiB, and a level-3 table for each 2 MiB where there are pages.
+    fn words(self) -> usize {
+        let level3 = if self.leaf == PAGE { self.size / BLOCK } else { 0 };
+        512 * (1 + self.size / GIB + level3) as usize
+    }
 
-fn ours() -> (Oa, Ours) {
-    let mut memory = Arena::new(Oa(TABLES), vec![0u64; FRAMES * 512]);
-    let root = memory.frame().expect("a frame");
-    ours_map(root, &mut memory);
-    (root, memory)
-}
+    /// `vec![0; ..]` of as many words, without the optimiser knowing what becomes of them.
+    fn zeroed(self) -> Vec<u64> {
+        vec![0; black_box(self.words())]
+    }
 
-fn peer_map(table: &mut Peer) {
-    let region = MemoryRegion::new(0, GIB as usize);
-    let to = PhysicalAddress(GIB as usize);
-    table.map_range(&region, to, peer_attrs(), Constraints::NO_BLOCK_MAPPINGS).expect("mapped");
-}
+    fn ours_map(self, root: Oa, memory: &mut Ours) {
+        let range = (Ia(0), Oa(TO), self.size);
+        arm::map::<Stage2, _>(root, config(), memory, range, &attrs(), self.leaf).expect("mapped");
+    }
 
-fn peer() -> Peer {
-    let mut table = RootTable::new(TargetAllocator::new(TABLES), 1, PeerStage2);
-    peer_map(&mut table);
-    table
-}
+    fn ours_unmap(self, root: Oa, memory: &mut Ours) {
+        let cleared = arm::unmap::<Stage2, _>(root, config(), memory, Ia(0), self.size).expect("unmapped");
+        assert_eq!(cleared, self.size / self.leaf);
+    }
 
-/// The descriptors of 1 GiB, computed and written one after the other: no table, no check.
-fn descriptors(words: &mut [u64], first: u64) {
-    for (word, i) in words.iter_mut().zip(0..) {
-        *word = first + i * PAGE;
+    fn ours(self) -> (Oa, Ours) {
+        let mut memory = Arena::new(Oa(TABLES), self.zeroed());
+        let root = memory.frame().expect("a frame");
+        self.ours_map(root, &mut memory);
+        (root, memory)
+    }
+
+    fn region(self) -> MemoryRegion {
+        MemoryRegion::new(0, self.size as usize)
+    }
+
+    fn constraints(self) -> Constraints {
+        if self.leaf == PAGE { Constraints::NO_BLOCK_MAPPINGS } else { Constraints::empty() }
+    }
+
+    fn peer_map(self, peer: &mut Peer) {
+        peer.map_range(&self.region(), PhysicalAddress(TO as usize), peer_attrs(), self.constraints()).expect("mapped");
+    }
+
+    fn peer(self) -> Peer {
+        let mut peer = Mapping::new(IdTranslation::new(), 1, PeerStage2);
+        self.peer_map(&mut peer);
+        peer
+    }
+
+    /// Both write the same tables, word for word, which lie in the same order if the other's allocator numbers them.
+    fn compare(self) {
+        let mut peer = RootTable::new(TargetAllocator::new(TABLES), 1, PeerStage2);
+        peer.map_range(&self.region(), PhysicalAddress(TO as usize), peer_attrs(), self.constraints()).expect("mapped");
+        let (_, ours) = self.ours();
+        assert_eq!(ours.used().len(), self.words());
+        let same = ours.used().iter().flat_map(|w| w.to_le_bytes()).eq(peer.translation().as_bytes());
+        assert!(same, "the two crates do not do the same work");
     }
 }
 
-/// The descriptor of the first page, as `mmu` writes it.
-fn first_descriptor() -> u64 {
-    let (root, memory) = ours();
-    arm::walk::<Stage2, _>(root, config(), &memory, Ia(0)).expect("mapped").step.descriptor
-}
-
-fn timed(iterations: u64, mut one: impl FnMut() -> Duration) -> Duration {
-    (0..iterations).map(|_| one()).sum()
+/// The time of `work` alone, `iterations` times, each after `before`.
+fn timed<T>(iterations: u64, it: &mut T, before: impl Fn(&mut T), work: impl Fn(&mut T)) -> Duration {
+    let one = |_| {
+        before(it);
+        let start = Instant::now();
+        work(black_box(it));
+        start.elapsed()
+    };
+    (0..iterations).map(one).sum()
 }
 
 fn bench(c: &mut Criterion) {
-    // Both write the same tables, word for word; their tables lie in the same order.
-    let (root, memory) = ours();
-    let theirs = peer().translation().as_bytes();
-    let same = memory.used().iter().flat_map(|w| w.to_le_bytes()).eq(theirs);
-    assert!(same, "the two crates do not do the same work");
-    assert_eq!(memory.frames_used(), FRAMES);
-    let first = first_descriptor();
-    let last = arm::walk::<Stage2, _>(root, config(), &memory, Ia(GIB - PAGE)).expect("mapped");
-    assert_eq!(memory.read(last.step.at), Ok(first + (PAGES - 1) * PAGE));
+    for form in FORMS {
+        form.compare();
+        new_tables(c, form);
+        tables_there(c, form);
+        unmap(c, form);
+    }
+    let (root, memory) = FORMS[2].ours();
+    c.bench_function("stage 2, one walk of three levels", |b| {
+        b.iter(|| arm::walk::<Stage2, _>(root, config(), &memory, black_box(Ia(0x5123))));
+    });
+}
 
-    let mut group = c.benchmark_group("stage 2, 1 GiB in 4 KiB pages, new tables");
-    group.throughput(Throughput::Elements(PAGES)).sample_size(50);
-    group.bench_function("mmu", |b| b.iter_batched(|| (), |()| ours(), BatchSize::PerIteration));
-    group.bench_function("aarch64-paging", |b| b.iter_batched(|| (), |()| peer(), BatchSize::PerIteration));
-    group.bench_function("limit: 262144 words written into a new vec", |b| {
+fn group<'a>(c: &'a mut Criterion, form: Form, what: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = c.benchmark_group(format!("stage 2, {}, {what}", form.name));
+    group.throughput(Throughput::Elements(form.size / form.leaf)).sample_size(20);
+    group
+}
+
+fn new_tables(c: &mut Criterion, form: Form) {
+    let mut group = group(c, form, "new tables");
+    group.bench_function("mmu", |b| b.iter_batched(|| (), |()| form.ours(), BatchSize::PerIteration));
+    group.bench_function("aarch64-paging", |b| b.iter_batched(|| (), |()| form.peer(), BatchSize::PerIteration));
+    group.bench_function("memset", |b| {
         b.iter_batched(
             || (),
             |()| {
-                let mut words = vec![0u64; PAGES as usize];
-                descriptors(black_box(&mut words), black_box(first));
+                let mut words = form.zeroed();
+                words.fill(black_box(1));
                 words
             },
             BatchSize::PerIteration,
         );
     });
     group.finish();
+}
 
-    let mut group = c.benchmark_group("stage 2, 1 GiB in 4 KiB pages, tables there");
-    group.throughput(Throughput::Elements(PAGES)).sample_size(50);
+fn tables_there(c: &mut Criterion, form: Form) {
+    let mut group = group(c, form, "tables there");
     group.bench_function("mmu", |b| {
-        let (root, mut memory) = ours();
-        b.iter_custom(|iterations| {
-            timed(iterations, || {
-                arm::unmap::<Stage2, _>(root, config(), &mut memory, Ia(0), GIB).expect("unmapped");
-                let start = Instant::now();
-                ours_map(root, black_box(&mut memory));
-                start.elapsed()
-            })
-        });
+        let (root, mut memory) = form.ours();
+        let before = |memory: &mut Ours| form.ours_unmap(root, memory);
+        b.iter_custom(|n| timed(n, &mut memory, before, |memory| form.ours_map(root, memory)));
     });
     group.bench_function("aarch64-paging", |b| {
-        let mut table = peer();
-        b.iter_custom(|iterations| {
-            timed(iterations, || {
-                let start = Instant::now();
-                peer_map(black_box(&mut table));
-                start.elapsed()
-            })
-        });
+        let mut peer = form.peer();
+        b.iter_custom(|n| timed(n, &mut peer, |_| (), |peer| form.peer_map(peer)));
     });
-    group.bench_function("limit: 262144 words written", |b| {
-        let mut words = vec![0u64; PAGES as usize];
-        b.iter_custom(|iterations| {
-            timed(iterations, || {
-                let start = Instant::now();
-                descriptors(black_box(&mut words), black_box(first));
-                start.elapsed()
-            })
-        });
-    });
+    memset(&mut group, form);
     group.finish();
+}
 
-    c.bench_function("stage 2, one walk of three levels", |b| {
-        b.iter(|| arm::walk::<Stage2, _>(root, config(), &memory, black_box(Ia(0x5123))));
+fn unmap(c: &mut Criterion, form: Form) {
+    let mut group = group(c, form, "unmap");
+    group.bench_function("mmu", |b| {
+        let (root, mut memory) = form.ours();
+        form.ours_unmap(root, &mut memory);
+        let before = |memory: &mut Ours| form.ours_map(root, memory);
+        b.iter_custom(|n| timed(n, &mut memory, before, |memory| form.ours_unmap(root, memory)));
+    });
+    group.bench_function("aarch64-paging, modify_range", |b| {
+        let mut peer = form.peer();
+        let clear = |peer: &mut Peer| {
+            let empty = |_: &MemoryRegion, entry: &mut UpdatableDescriptor<'_, _>| {
+                entry.set(PhysicalAddress(0), Stage2Attributes::empty())
+            };
+            peer.modify_range(&form.region(), &empty).expect("unmapped");
+        };
+        b.iter_custom(|n| timed(n, &mut peer, |peer| form.peer_map(peer), clear));
+    });
+    group.bench_function("aarch64-paging, map_range that frees the tables", |b| {
+        let mut peer = form.peer();
+        let free = |peer: &mut Peer| {
+            let (to, attrs) = (PhysicalAddress(0), Stage2Attributes::empty());
+            peer.map_range(&form.region(), to, attrs, form.constraints()).expect("unmapped");
+        };
+        b.iter_custom(|n| timed(n, &mut peer, |peer| form.peer_map(peer), free));
+    });
+    memset(&mut group, form);
+    group.finish();
+}
+
+fn memset(group: &mut BenchmarkGroup<'_, WallTime>, form: Form) {
+    group.bench_function("memset", |b| {
+        let mut words = form.zeroed();
+        b.iter_custom(|n| timed(n, &mut words, |_| (), |words| words.fill(black_box(1))));
     });
 }
 

@@ -1,13 +1,15 @@
 //! Building, walking and decoding, named after what they check; a second page-table crate as the oracle.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use aarch64_paging::{
     descriptor::{El1Attributes, PhysicalAddress, Stage2Attributes},
     paging::{Constraints, El1And0, MemoryRegion, RootTable, VaRange},
     target::TargetAllocator,
 };
 use mmu::{
-    Arena, Frames, Ia, Oa, Words, WordsMut,
+    Arena, Frames, Ia, Oa, OutsideArena, Words, WordsMut,
     arm::{self, Access, Config, Entry, FaultKind, MapError, S1Attrs, S2Attrs, Stage1, Stage2, TableBits, WalkError},
 };
 use proptest::prelude::*;
@@ -211,6 +213,188 @@ fn unmap_clears_what_overlaps_and_counts_it() {
     assert!(arm::walk::<Stage1, _>(root, s1(), &memory, Ia(0)).is_err());
 }
 
+#[test]
+fn entries_in_the_way_are_the_valid_ones_and_only_leaves_are_cleared() {
+    for slices in SLICES {
+        let (root, arena) = built(&[(0x3000, 0x9000, K4)], K4);
+        let mut memory = Memory { arena, slices };
+        let table = arm::walk::<Stage1, _>(root, s1(), &memory, Ia(0x3000)).unwrap().step.at.0 & !0xfff;
+        // What software keeps in an invalid entry, and an encoding level 3 has not.
+        let junk = [(4, 0xdead_beee), (5, 0x1_2345_6001), (6, u64::MAX << 2)];
+        for (i, word) in junk {
+            memory.write(Oa(table + 8 * i), word).unwrap();
+        }
+        assert_eq!(arm::unmap::<Stage1, _>(root, s1(), &mut memory, Ia(0), 16 * K4), Ok(1));
+        for (i, word) in junk {
+            assert_eq!(memory.read(Oa(table + 8 * i)), Ok(word), "{slices:?}");
+        }
+        let mut map = |ia, pages| arm::map::<Stage1, _>(root, s1(), &mut memory, (Ia(ia), Oa(ia), pages * K4), &NC, K4);
+        assert_eq!(map(0x8000, 1), Ok(()));
+        // Pages 2 to 7 are mapped, over the junk; page 8 is in the way.
+        assert_eq!(map(0x2000, 9), Err(MapError::Occupied { ia: Ia(0x8000), level: 3 }));
+        assert!(arm::walk::<Stage1, _>(root, s1(), &memory, Ia(0x9000)).is_err());
+        let mut told = Vec::new();
+        let each = |ia: Ia, level| told.push((ia.0, level));
+        assert_eq!(arm::unmap_with::<Stage1, _>(root, s1(), &mut memory, Ia(0x4fff), 0x2002, each), Ok(4));
+        assert_eq!(told, [(0x4000, 3), (0x5000, 3), (0x6000, 3), (0x7000, 3)]);
+    }
+}
+
+#[test]
+fn table_memory_that_cannot_be_written_is_told_of() {
+    for slices in SLICES {
+        let (root, arena) = built(&[(0x3000, 0x9000, K4)], K4);
+        let mut memory = Memory { arena, slices };
+        let level2 = arm::walk::<Stage1, _>(root, s1(), &memory, Ia(M2)).unwrap_err();
+        let WalkError::Fault(_, Some(step)) = level2 else { panic!("{level2:?}") };
+        // The table of the second 2 MiB lies half a frame before the end of the arena.
+        let outside = OutsideArena(Oa(BASE + 64 * K4));
+        memory.write(step.at, (BASE + 64 * K4) | 3).unwrap();
+        let range = (Ia(M2 - K4), Oa(0), 2 * K4);
+        let mapped = arm::map::<Stage1, _>(root, s1(), &mut memory, range, &NC, K4);
+        assert_eq!(mapped, Err(MapError::Memory(outside)), "{slices:?}");
+        let mut told = Vec::new();
+        let each = |ia: Ia, level| told.push((ia.0, level));
+        assert_eq!(arm::unmap_with::<Stage1, _>(root, s1(), &mut memory, Ia(0), 2 * M2, each), Err(outside));
+        assert_eq!(told, [(0x3000, 3), (M2 - K4, 3)], "{slices:?}");
+    }
+}
+
+/// Which words a [`Memory`] gives as slices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Slices {
+    All,
+    None,
+    /// Of every second frame.
+    Some,
+    /// One word too few, which is none.
+    Short,
+}
+
+const SLICES: [Slices; 4] = [Slices::All, Slices::None, Slices::Some, Slices::Short];
+
+/// An arena that gives slices, or does not.
+struct Memory {
+    arena: Arena<Vec<u64>>,
+    slices: Slices,
+}
+
+impl Words for Memory {
+    type Error = OutsideArena;
+    fn read(&self, at: Oa) -> Result<u64, OutsideArena> {
+        self.arena.read(at)
+    }
+}
+
+impl WordsMut for Memory {
+    fn write(&mut self, at: Oa, word: u64) -> Result<(), OutsideArena> {
+        self.arena.write(at, word)
+    }
+    fn words_mut(&mut self, at: Oa, count: usize) -> Option<&mut [u64]> {
+        match self.slices {
+            Slices::All => self.arena.words_mut(at, count),
+            Slices::Some if at.0 / K4 % 2 == 0 => self.arena.words_mut(at, count),
+            Slices::Short => self.arena.words_mut(at, count - 1),
+            Slices::None | Slices::Some => None,
+        }
+    }
+}
+
+impl Frames for Memory {
+    fn frame(&mut self) -> Option<Oa> {
+        self.arena.frame()
+    }
+}
+
+/// What tables mean, without tables: the leaves by input address, and which entries are tables.
+#[derive(Debug, Default)]
+struct Naive {
+    start: u8,
+    frames: usize,
+    leaves: BTreeMap<u64, (u64, u8)>,
+    tables: BTreeSet<(u8, u64)>,
+}
+
+impl Naive {
+    fn map(&mut self, (mut ia, mut oa, mut size): (u64, u64, u64), largest: u64) -> Result<(), MapError<OutsideArena>> {
+        while size != 0 {
+            for level in self.start..4 {
+                let span = arm::entry_size(level);
+                let base = ia / span * span;
+                let is_table = self.tables.contains(&(level, base));
+                let fits = [ia, oa].iter().all(|a| a % span == 0) && size >= span && level > 0;
+                let leaf = level == 3 || fits && span <= largest;
+                if matches!(self.leaves.get(&base), Some((_, l)) if *l == level) || leaf && is_table {
+                    return Err(MapError::Occupied { ia: Ia(ia), level });
+                }
+                if leaf {
+                    self.leaves.insert(ia, (oa, level));
+                    (ia, oa, size) = (ia + span, oa + span, size - span);
+                    break;
+                }
+                if !is_table {
+                    self.frames = self.frames.checked_sub(1).ok_or(MapError::NoFrame)?;
+                    self.tables.insert((level, base));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The leaves that overlap, which are gone.
+    fn unmap(&mut self, ia: u64, size: u64) -> Vec<(u64, u8)> {
+        let overlaps = |at: u64, level: u8| at < ia + size && ia < at + arm::entry_size(level);
+        let gone: Vec<_> =
+            self.leaves.iter().map(|(at, (_, l))| (*at, *l)).filter(|(at, l)| overlaps(*at, *l)).collect();
+        for (at, _) in &gone {
+            self.leaves.remove(at);
+        }
+        gone
+    }
+}
+
+/// What is done to tables. Addresses are pages from some middle, which is a boundary between tables.
+#[derive(Debug, Clone)]
+enum Op {
+    Map {
+        ia: i64,
+        off: u64,
+        pages: u64,
+        largest: u64,
+    },
+    Unmap {
+        ia: i64,
+        inside: u64,
+        bytes: u64,
+    },
+    /// Something of software's in an entry that is empty; bit 0 is clear.
+    Junk {
+        word: usize,
+        junk: u64,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let page = || {
+        let unit = prop_oneof![Just(1i64), Just(512), Just(512 * 512)];
+        (unit, -3i64..3, -2i64..3).prop_map(|(unit, n, beside)| unit * n + beside * i64::from(beside % 2 != 0))
+    };
+    let largest = prop_oneof![Just(K4), Just(M2), Just(G1)];
+    let size = || {
+        prop_oneof![
+            2 => (prop_oneof![1..4u64, 500..530u64, Just(512), Just(1024), 1..3000u64], largest.clone()),
+            1 => ((1..1100u64).prop_map(|n| n * 512), prop_oneof![Just(M2), Just(G1)]),
+            1 => ((1..5u64).prop_map(|n| n * 512 * 512), Just(G1)),
+        ]
+    };
+    prop_oneof![
+        4 => (page(), prop_oneof![Just(0), Just(512), Just(1)], size())
+            .prop_map(|(ia, off, (pages, largest))| Op::Map { ia, off, pages, largest }),
+        2 => (page(), 0..K4, size()).prop_map(|(ia, inside, (pages, _))| Op::Unmap { ia, inside, bytes: pages * K4 - 1 }),
+        1 => (0..64 * 512usize, any::<u64>()).prop_map(|(word, junk)| Op::Junk { word, junk: junk & !1 }),
+    ]
+}
+
 /// Ascending, disjoint ranges: (input, output, size), whole pages, some of them large and aligned.
 fn ranges() -> impl Strategy<Value = Vec<(u64, u64, u64)>> {
     let one = (0..4u64, prop_oneof![Just(1), Just(512), 1..2000u64], any::<bool>());
@@ -263,6 +447,71 @@ proptest! {
         }
         let ours: Vec<u8> = memory.used().iter().flat_map(|w| w.to_le_bytes()).collect();
         prop_assert!(ours == theirs.translation().as_bytes());
+    }
+
+    /// Any memory has the same words after the same calls, and they mean what the naive tables mean: single, concatenated
+    /// and full roots, runs over the ends of tables, runs with something in the way, frames that run out.
+    #[test]
+    fn any_memory_does_what_the_naive_tables_do(
+        (config, middle) in prop_oneof![
+            Just((Config::stage2(39, 48, 1).unwrap(), 4 * G1)),
+            Just((Config::stage2(40, 48, 1).unwrap(), 512 * G1)),
+            Just((Config::stage2(34, 48, 2).unwrap(), 8 * G1)),
+            Just((Config::stage2(48, 48, 0).unwrap(), 512 * G1)),
+        ],
+        frames in 0..40usize,
+        ops in proptest::collection::vec(op(), 1..8),
+    ) {
+        let roots = config.root_frames() as usize;
+        let mut naive = Naive { start: config.start_level(), frames, ..Naive::default() };
+        let mut memories = SLICES.map(|slices| Memory { arena: arena(roots + frames), slices });
+        let root = Oa(BASE);
+        for memory in &mut memories {
+            for _ in 0..roots {
+                memory.frame().unwrap();
+            }
+        }
+        let at = |page: i64| middle.checked_add_signed(page * K4 as i64).unwrap();
+        for op in ops {
+            match op {
+                Op::Map { ia, off, pages, largest } => {
+                    let range = (at(ia), at(ia) + off * K4, pages * K4);
+                    let want = naive.map(range, largest);
+                    for memory in &mut memories {
+                        let range = (Ia(range.0), Oa(range.1), range.2);
+                        prop_assert_eq!(arm::map::<Stage2, _>(root, config, memory, range, &DEVICE, largest), want);
+                    }
+                }
+                Op::Unmap { ia, inside, bytes } => {
+                    let want = naive.unmap(at(ia) + inside, bytes);
+                    for memory in &mut memories {
+                        let mut told = Vec::new();
+                        let each = |ia: Ia, level| told.push((ia.0, level));
+                        let from = Ia(at(ia) + inside);
+                        let count = arm::unmap_with::<Stage2, _>(root, config, memory, from, bytes, each);
+                        prop_assert_eq!(count, Ok(told.len() as u64));
+                        prop_assert_eq!(&told, &want);
+                    }
+                }
+                Op::Junk { word, junk } => for memory in &mut memories {
+                    let at = Oa(BASE + 8 * (word % memory.arena.used().len()) as u64);
+                    if memory.read(at) == Ok(0) {
+                        memory.write(at, junk).unwrap();
+                    }
+                },
+            }
+            for memory in &memories[1..] {
+                prop_assert!(memory.arena.used() == memories[0].arena.used(), "{:?}", memory.slices);
+            }
+        }
+        let memory = &mut memories[0];
+        for (ia, (oa, level)) in &naive.leaves {
+            let leaf = arm::walk::<Stage2, _>(root, config, memory, Ia(*ia)).unwrap();
+            prop_assert_eq!((leaf.oa, leaf.step.level, leaf.attrs), (Oa(*oa), *level, DEVICE));
+        }
+        // And nothing else is mapped.
+        let count = arm::unmap::<Stage2, _>(root, config, memory, Ia(0), u64::MAX);
+        prop_assert_eq!(count, Ok(naive.leaves.len() as u64));
     }
 
     /// Every mapped address translates to its own output, the ones around do not.

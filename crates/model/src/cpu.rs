@@ -333,7 +333,8 @@ impl<'a> Machine<'a> {
         match insn {
             Insn::Mov { rt, imm } => self.set(rt, imm),
             Insn::MovReg { rt, from } => self.set(rt, self.reg(from)),
-            Insn::Barrier(_) => {}
+            Insn::Barrier(_) | Insn::Clean => {}
+            Insn::Hvc { .. } => return Ok(Flow::End(Outcome::Other { what: "HVC is not for this machine".into() })),
             Insn::B { to } => return Ok(Flow::To(to)),
             Insn::Cbz { rs, to } if self.reg(rs) & 0xffff_ffff == 0 => return Ok(Flow::To(to)),
             Insn::Cbz { .. } => {}

@@ -359,6 +359,10 @@ fn fits(o: &Observation, scenario: &Scenario, layout: &Layout, policy: Policy) -
             prop_assert_eq!(iss >> 24 & 1, 0);
         }
         Outcome::Other { what } => prop_assert!(false, "{}", what),
+        Outcome::ContainedError { .. }
+        | Outcome::UncontainedError
+        | Outcome::SlotRefused { .. }
+        | Outcome::PageFault { .. } => prop_assert!(false, "{}", o),
     }
     Ok(())
 }

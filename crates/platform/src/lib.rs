@@ -2,6 +2,7 @@
 //!
 //! Whether a failing access is contained, whether Normal-NC works on this SoC, whether a device's DMA snoops: threads 002 and
 //! 003 end on "unknowable platform specific property". Nothing here is probed. Somebody who knows says so ([`Platform`]).
+//! With feature `std`, `errata` has what is known of particular machines.
 //!
 //! ```
 //! use platform::{Errors, NcDefect, Platform};
@@ -11,6 +12,9 @@
 //! ```
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "std")]
+pub mod errata;
 
 use serde::{Deserialize, Serialize};
 

@@ -205,7 +205,7 @@ fn check(at: usize, insn: Insn, len: usize) -> Result<(), Error> {
             apart(rs == scratch::ADDRESS, "STXR with one register for the status and the address")
         }
         Insn::Barrier(Barrier::Dmb(crm) | Barrier::Dsb(crm)) if crm > 15 => Err(Error::BarrierOption { at, crm }),
-        Insn::Barrier(_) | Insn::Zva | Insn::Br => Ok(()),
+        Insn::Barrier(_) | Insn::Zva | Insn::Clean | Insn::Hvc { .. } | Insn::Br => Ok(()),
         Insn::B { to } => target(to),
         Insn::Cbz { rs: r, to } | Insn::DecBne { rt: r, to } => {
             registers(&[r])?;
@@ -258,6 +258,8 @@ fn sized(size: Size, number: u8) -> Gp {
 
 /// `DC ZVA` as SYS has it: op1 3, CRn 7, CRm 4, op2 1 (DDI 0487, C5.3).
 const DC_ZVA: i32 = (3 << 11) | (7 << 7) | (4 << 3) | 1;
+/// `DC CIVAC`: op1 3, CRn 7, CRm 14, op2 1 (DDI 0487, C5.3).
+const DC_CIVAC: i32 = (3 << 11) | (7 << 7) | (14 << 3) | 1;
 
 fn one(asm: &mut Assembler<'_>, insn: Insn, labels: &[Label]) {
     let at: Mem = ptr(x(scratch::ADDRESS.into()), 0);
@@ -277,6 +279,8 @@ fn one(asm: &mut Assembler<'_>, insn: Insn, labels: &[Label]) {
         Insn::Ldp { rt, rt2 } => asm.ldp(x(rt.into()), x(rt2.into()), at),
         Insn::Stp { rt, rt2 } => asm.stp(x(rt.into()), x(rt2.into()), at),
         Insn::Zva => asm.dc(imm(DC_ZVA), x(scratch::ADDRESS.into())),
+        Insn::Clean => asm.dc(imm(DC_CIVAC), x(scratch::ADDRESS.into())),
+        Insn::Hvc { op } => asm.hvc(imm(op)),
         Insn::Ldadd { size, rs, rt } => {
             let (rs, rt) = (sized(size, rs), sized(size, rt));
             match size {
@@ -377,13 +381,16 @@ mod tests {
 
     #[test]
     fn everything_else() {
-        let rows: [(Insn, &[&str]); 9] = [
+        let rows: [(Insn, &[&str]); 12] = [
             (Insn::MovReg { rt: 4, from: 30 }, &["orr x4, xzr, x30"]),
             (Insn::Ldp { rt: 20, rt2: 21 }, &["ldp x20, x21, [x16]"]),
             (Insn::Stp { rt: 17, rt2: 19 }, &["stp x17, x19, [x16]"]),
             (Insn::Stp { rt: 2, rt2: 2 }, &["stp x2, x2, [x16]"]),
             // What DC ZVA is an alias of (DDI 0487, C6.2 DC).
             (Insn::Zva, &["sys #3, c7, c4, #1, x16"]),
+            (Insn::Clean, &["sys #3, c7, c14, #1, x16"]),
+            (Insn::Hvc { op: 0 }, &["hvc #0x0"]),
+            (Insn::Hvc { op: u16::MAX }, &["hvc #0xffff"]),
             (Insn::Barrier(Barrier::Isb), &["isb"]),
             (Insn::Barrier(Barrier::Dgh), &["dgh"]),
             (Insn::Br, &["br x16"]),
@@ -505,6 +512,8 @@ mod tests {
             (r(), r()).prop_map(|(rt, rt2)| Insn::Ldp { rt, rt2 }),
             (r(), r()).prop_map(|(rt, rt2)| Insn::Stp { rt, rt2 }),
             Just(Insn::Zva),
+            Just(Insn::Clean),
+            any::<u16>().prop_map(|op| Insn::Hvc { op }),
             (size(), r(), r()).prop_map(|(size, rs, rt)| Insn::Ldadd { size, rs, rt }),
             (size(), r()).prop_map(|(size, rt)| Insn::Ldxr { size, rt }),
             (size(), r(), r()).prop_map(|(size, rs, rt)| Insn::Stxr { size, rs, rt }),

@@ -11,7 +11,9 @@ use std::ops::Range;
 
 use ::toml::Spanned;
 use ::toml::de::{DeTable, DeValue};
+use memtype::Attribute;
 use memtype::arm::{NAMES, mair_of};
+use platform::{Containment, Errors, NcDefect, NoSnoop, Platform};
 
 pub use error::Error;
 
@@ -20,7 +22,7 @@ use self::toml::{Field, Table, kind, syntax, unknown_key};
 use crate::layout::{MAX_MAPS, MAX_SIZE};
 use crate::observation::{FaultKind, Pattern, outcome_names};
 use crate::program::Reg;
-use crate::{Bar, Device, Expect, Layout, Machine, Map, Scenario, Target};
+use crate::{Asked, Bar, Device, Expect, Layout, Machine, Map, Reads, Scenario, Target};
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 256 << 10;
@@ -32,6 +34,10 @@ pub const MAX_BARS: usize = 16;
 pub const MAX_RAM: u64 = 64 << 20;
 /// Most different memory types: `MAIR_EL1` has eight bytes.
 pub const MAX_TYPES: usize = 8;
+/// Most `[[attribute]]`.
+pub const MAX_ATTRIBUTES: usize = 64;
+/// Largest class code of a device: 24 bits.
+pub const MAX_CLASS: u32 = 0xff_ffff;
 /// Most policies with an expectation of their own, and most outcomes allowed under one.
 pub const MAX_EXPECTED: usize = 64;
 /// The types of which the guest itself needs a byte of `MAIR_EL1`: Device-nGnRnE, and Normal-WB for its code.
@@ -60,24 +66,38 @@ fn read(text: &str) -> Result<Scenario, Fault> {
         return Err(Fault::new(0..0, message, "make several scenarios of it"));
     }
     let table = DeTable::parse(text).map_err(|e| syntax(&e, text))?.into_inner();
-    let keys = ["title", "story", "source", "machine", "device", "map", "guest", "expect"];
+    let keys = ["title", "story", "source", "machine", "platform", "device", "attribute", "map", "guest", "expect"];
     let root = Table::new(&table, 0..0, "a scenario", &keys)?;
 
     let title = title(&root)?;
     let story = prose(&root, "story")?;
     let source = prose(&root, "source")?;
     let machine = machine(&root)?;
+    let (platform, erratum) = platform(&root)?;
     let devices = devices(&root)?;
+    let attributes = asked(&root, &devices)?;
     let guest = root
         .need("guest", "add `[guest]` with `program = \"\"\"...\"\"\"`")?
         .table("the guest", &["mmu", "program"])?;
     let mmu = guest.get("mmu").map_or(Ok(true), |f| f.boolean())?;
     let maps = maps(&root, &devices, mmu)?;
     let field = guest.need("program", "add `program = \"\"\"...\"\"\"`; an empty one does nothing")?;
-    let program = program::read(&lines_of(&field, text)?, &maps)?;
+    let program = program::read(&lines_of(&field, text)?, &maps, &devices)?;
 
-    let mut scenario =
-        Scenario { title, story, source, machine, devices, maps, mmu, program, expect: Expect::default() };
+    let mut scenario = Scenario {
+        title,
+        story,
+        source,
+        machine,
+        platform,
+        erratum,
+        devices,
+        attributes,
+        maps,
+        mmu,
+        program,
+        expect: Expect::default(),
+    };
     scenario.expect = expect(&root, &scenario, text)?;
     Ok(scenario)
 }
@@ -119,19 +139,81 @@ fn machine(root: &Table<'_, '_>) -> Result<Machine, Fault> {
     Ok(Machine { fwb: table.get("fwb").map(|f| f.boolean()).transpose()? })
 }
 
+/// What is declared of the machine, and the name of its erratum.
+fn platform(root: &Table<'_, '_>) -> Result<(Platform, Option<String>), Fault> {
+    let mut platform = Platform::USUAL;
+    let Some(field) = root.get("platform") else { return Ok((platform, None)) };
+    let keys = ["errors", "normal-nc", "coherent", "no-snoop", "described", "erratum"];
+    let table = field.table("the platform", &keys)?;
+    if let Some(field) = table.get("errors") {
+        platform.containment = containment(&field)?;
+    }
+    if let Some(field) = table.get("normal-nc") {
+        platform.normal_nc = field.one_of("state of Normal-NC", &NcDefect::ALL.map(|d| (d.name(), d)))?;
+    }
+    if let Some(field) = table.get("coherent") {
+        platform.coherent = field.boolean()?;
+    }
+    if let Some(field) = table.get("no-snoop") {
+        let states = [("never", NoSnoop::Never), ("possible", NoSnoop::Possible)];
+        platform.no_snoop = field.one_of("state of No Snoop", &states)?;
+    }
+    if let Some(field) = table.get("described") {
+        platform.described = field.boolean()?;
+    }
+    let Some(field) = table.get("erratum") else { return Ok((platform, None)) };
+    let name = field.string()?;
+    let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if !(1..=64).contains(&name.len()) || !name.chars().all(letter) {
+        let remedy = "the name of an erratum is 1 to 64 of a-z, 0-9 and `-`, such as `altra-pcie65`";
+        return Err(field.fault(format!("{} is no erratum", quoted(name)), remedy));
+    }
+    if let Some(other) = table.get("normal-nc") {
+        let message = "the platform has `normal-nc` and `erratum`";
+        return Err(Fault::new(other.key, message, "remove one: the erratum says what Normal-NC does wrong"));
+    }
+    Ok((platform, Some(name.into())))
+}
+
+/// What comes of failing accesses: one answer for all, or one for each class of types.
+fn containment(field: &Field<'_, '_>) -> Result<Containment, Fault> {
+    let answer =
+        |field: &Field<'_, '_>| field.one_of("answer to an access that fails", &Errors::ALL.map(|e| (e.name(), e)));
+    let table = match field.value.get_ref() {
+        DeValue::String(_) => {
+            let both = answer(field)?;
+            return Ok(Containment { device: both, normal: both });
+        }
+        DeValue::Table(table) => Table::new(table, field.value.span(), "the errors", &["device", "normal"])?,
+        other => {
+            let message = format!("`errors` is a string or a table, here it is {}", kind(other));
+            let remedy = "write `errors = \"all-ones\"` or `errors = { device = \"uncontained\" }`";
+            return Err(field.fault(message, remedy));
+        }
+    };
+    if table.fields().is_empty() {
+        return Err(table.fault("errors that say nothing", "write `device = \"...\"`, `normal = \"...\"` or both"));
+    }
+    let class = |name| table.get(name).map_or(Ok(Errors::AllOnes), |f| answer(&f));
+    Ok(Containment { device: class("device")?, normal: class("normal")? })
+}
+
 fn devices(root: &Table<'_, '_>) -> Result<Vec<Device>, Fault> {
     let Some(field) = root.get("device") else { return Ok(Vec::new()) };
     let mut devices: Vec<Device> = Vec::new();
     let mut total = 0;
-    for table in field.tables("a device", &["name", "bars"])? {
+    for table in field.tables("a device", &["name", "class", "no-snoop", "bars"])? {
         let name = name(&table, "name = \"gpu\"")?;
         let remedy = "add `bars = [{ index = 0, size = \"1M\" }]`";
         let field = table.need("bars", remedy)?;
         if devices.iter().any(|d| d.name == name) {
             return Err(table.fault(format!("there are two devices `{name}`"), "rename one of them"));
         }
+        let class = table.get("class").map_or(Ok(Device::NO_CLASS), |f| class(&f))?;
+        let no_snoop = table.get("no-snoop").map_or(Ok(false), |f| f.boolean())?;
         let mut bars: Vec<Bar> = Vec::new();
-        for table in field.tables("a BAR", &["index", "size", "prefetchable", "readonly"])? {
+        let keys = ["index", "size", "prefetchable", "readonly", "reads", "dead", "cached"];
+        for table in field.tables("a BAR", &keys)? {
             total += 1;
             if total > MAX_BARS {
                 return Err(table.fault(format!("a scenario has at most {MAX_BARS} BARs"), "remove those no map uses"));
@@ -147,7 +229,7 @@ fn devices(root: &Table<'_, '_>) -> Result<Vec<Device>, Fault> {
         if bars.is_empty() {
             return Err(field.fault("a device has at least one BAR", remedy));
         }
-        devices.push(Device { name, bars });
+        devices.push(Device { name, class, no_snoop, bars });
     }
     Ok(devices)
 }
@@ -163,12 +245,72 @@ fn bar(table: &Table<'_, '_>) -> Result<Bar, Fault> {
         let message = format!("a BAR of {size} bytes");
         return Err(field.fault(message, "write a power of two from 4K to 1G"));
     }
+    let reads = table.get("reads");
+    let flag = |name| table.get(name).map_or(Ok(false), |f| f.boolean());
     Ok(Bar {
         index,
         size,
-        prefetchable: table.get("prefetchable").map_or(Ok(false), |f| f.boolean())?,
-        readonly: table.get("readonly").map_or(Ok(false), |f| f.boolean())?,
+        prefetchable: flag("prefetchable")?,
+        readonly: flag("readonly")?,
+        reads: reads.map_or(Ok(Reads::Plain), |f| f.one_of("kind of read", &Reads::ALL.map(|r| (r.name(), r))))?,
+        dead: flag("dead")?,
+        cached: flag("cached")?,
     })
+}
+
+/// The class code of a device: a name or a number.
+fn class(field: &Field<'_, '_>) -> Result<u32, Fault> {
+    match field.value.get_ref() {
+        DeValue::String(text) if !text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            let names = Device::CLASSES.map(|(name, _)| name);
+            let remedy = || format!("the classes are {}, or a number 0xCCSSPP up to {MAX_CLASS:#x}", list(&names));
+            let found = Device::CLASSES.iter().find(|(name, _)| *name == text.as_ref());
+            found.map(|(_, code)| *code).ok_or_else(|| {
+                let remedy = near(text, &names).map_or_else(remedy, |n| format!("write `{n}`"));
+                field.fault(format!("{} is no class of a device", quoted(text)), remedy)
+            })
+        }
+        _ => {
+            let code = field.number()?;
+            let class = u32::try_from(code).ok().filter(|c| *c <= MAX_CLASS);
+            class.ok_or_else(|| {
+                let message = format!("the class code {code:#x} has more than 24 bits");
+                field.fault(message, format!("write 0xCCSSPP, at most {MAX_CLASS:#x}"))
+            })
+        }
+    }
+}
+
+/// What user space asked for before the guest starts.
+fn asked(root: &Table<'_, '_>, devices: &[Device]) -> Result<Vec<Asked>, Fault> {
+    let Some(field) = root.get("attribute") else { return Ok(Vec::new()) };
+    let mut all: Vec<Asked> = Vec::new();
+    for table in field.tables("an attribute", &["bar", "offset", "size", "ask"])? {
+        if all.len() == MAX_ATTRIBUTES {
+            let message = format!("a scenario has at most {MAX_ATTRIBUTES} attributes");
+            return Err(table.fault(message, "make several scenarios of it"));
+        }
+        let (device, bar) = bar_of(&table.need("bar", "add `bar = \"DEVICE.INDEX\"`")?, devices)?;
+        let (offset, size) = part(&table, devices[device].bars[bar].size, "an attribute")?;
+        let ask = table.need("ask", "add `ask = \"write-combine\"`")?;
+        let ask = ask.one_of("attribute", &Attribute::ALL.map(|a| (a.name(), a)))?;
+        let same = all
+            .iter()
+            .find(|a| (a.device, a.bar) == (device, bar) && a.offset < offset + size && offset < a.offset + a.size);
+        if let Some(other) = same {
+            let bytes = |offset: u64, size: u64| format!("{offset:#x} to {:#x}", offset + size - 1);
+            let message = format!(
+                "the attribute of {} overlaps that of {} in `{}.{}`",
+                bytes(offset, size),
+                bytes(other.offset, other.size),
+                devices[device].name,
+                devices[device].bars[bar].index
+            );
+            return Err(table.fault(message, "write an `offset` and a `size` of its own for each"));
+        }
+        all.push(Asked { device, bar, offset, size, ask });
+    }
+    Ok(all)
 }
 
 /// The `name` of a device or a map.
@@ -234,20 +376,23 @@ fn target(table: &Table<'_, '_>, devices: &[Device]) -> Result<(Target, u64, u64
         }
         let size = field.number()?;
         let max = if field.name == "ram" { MAX_RAM } else { MAX_SIZE };
-        pages(field, size, max)?;
+        pages(field, size, max, "a map")?;
         return Ok((if field.name == "ram" { Target::Ram } else { Target::Hole }, 0, size));
     }
     let (device, bar) = bar_of(field, devices)?;
-    let whole = devices[device].bars[bar].size;
+    let (offset, size) = part(table, devices[device].bars[bar].size, "a map")?;
+    Ok((Target::Bar { device, bar }, offset, size))
+}
+
+/// The `offset` and the `size` of what is part of a BAR of `whole` bytes; all of it where nothing is said.
+fn part(table: &Table<'_, '_>, whole: u64, what: &str) -> Result<(u64, u64), Fault> {
     let offset = match table.get("offset") {
         None => 0,
         Some(field) => {
             let offset = field.number()?;
             if !offset.is_multiple_of(PAGE) {
-                return Err(field.fault(
-                    format!("the offset {offset:#x} is no multiple of 4K"),
-                    "maps begin and end at pages of 4K",
-                ));
+                let remedy = format!("{what} begins and ends at pages of 4K");
+                return Err(field.fault(format!("the offset {offset:#x} is no multiple of 4K"), remedy));
             }
             if offset >= whole {
                 let message = format!("the offset {offset:#x} is beyond the BAR, which has {}", number::size(whole));
@@ -257,23 +402,23 @@ fn target(table: &Table<'_, '_>, devices: &[Device]) -> Result<(Target, u64, u64
         }
     };
     let left = whole - offset;
-    let Some(field) = table.get("size") else { return Ok((Target::Bar { device, bar }, offset, left)) };
+    let Some(field) = table.get("size") else { return Ok((offset, left)) };
     let size = field.number()?;
     if size > left {
-        let message = format!("the map ends beyond the BAR, which has {}", number::size(whole));
+        let message = format!("{what} that ends beyond the BAR, which has {}", number::size(whole));
         return Err(
             field.fault(message, format!("write a size of at most {left:#x}, or no size for the rest of the BAR"))
         );
     }
-    pages(&field, size, MAX_SIZE)?;
-    Ok((Target::Bar { device, bar }, offset, size))
+    pages(&field, size, MAX_SIZE, what)?;
+    Ok((offset, size))
 }
 
-/// The size of a map.
-fn pages(field: &Field<'_, '_>, size: u64, max: u64) -> Result<(), Fault> {
+/// The size of a map or an attribute.
+fn pages(field: &Field<'_, '_>, size: u64, max: u64, what: &str) -> Result<(), Fault> {
     if size == 0 || !size.is_multiple_of(PAGE) || size > max {
         let remedy = format!("write a multiple of 4K, up to {}", number::size(max));
-        return Err(field.fault(format!("a map of {size:#x} bytes"), remedy));
+        return Err(field.fault(format!("{what} of {size:#x} bytes"), remedy));
     }
     Ok(())
 }
@@ -363,26 +508,51 @@ fn expect(root: &Table<'_, '_>, scenario: &Scenario, text: &str) -> Result<Expec
     let table = Table::open(table, field.value.span(), "the expectations");
     let mut expect = Expect::default();
     for field in table.fields() {
-        if expect.by_policy.len() == MAX_EXPECTED {
-            let message = format!("at most {MAX_EXPECTED} policies have an expectation of their own");
-            return Err(Fault::new(field.key, message, "use `all` for what several have in common"));
-        }
-        let letters = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '_'].contains(&c);
-        if !(1..=64).contains(&field.name.len()) || !field.name.chars().all(letters) {
-            let remedy = "write `all` or a policy's name in quotes, such as \"linux-6.1\"";
-            return Err(Fault::new(field.key, format!("{} is no policy", quoted(field.name)), remedy));
-        }
+        let names = policies(&field)?;
         let patterns = reader.patterns(&field)?;
-        if field.name == "all" {
-            expect.all = patterns;
-        } else {
-            expect.by_policy.push((field.name.into(), line_at(text, field.key.start), patterns));
+        let line = line_at(text, field.key.start);
+        for name in names {
+            if name == "all" {
+                expect.all.clone_from(&patterns);
+                continue;
+            }
+            if expect.by_policy.len() == MAX_EXPECTED {
+                let message = format!("at most {MAX_EXPECTED} policies have an expectation of their own");
+                return Err(Fault::new(field.key, message, "use `all` for what several have in common"));
+            }
+            if let Some((_, other, _)) = expect.by_policy.iter().find(|(n, ..)| n == name) {
+                let message = match *other {
+                    other if other == line => format!("{} is named twice", quoted(name)),
+                    other => format!("{} is named twice, first in line {other}", quoted(name)),
+                };
+                return Err(Fault::new(field.key, message, "keep one"));
+            }
+            expect.by_policy.push((name.into(), line, patterns.clone()));
         }
     }
     if expect == Expect::default() {
         return Err(table.fault("nothing is expected", remedy));
     }
     Ok(expect)
+}
+
+/// The policies a key names: `all`, or one or several with a space between.
+fn policies<'t>(field: &Field<'t, '_>) -> Result<Vec<&'t str>, Fault> {
+    let letters = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '_'].contains(&c);
+    let names: Vec<&str> = field.name.split(' ').collect();
+    let fault = |message: String, remedy: &str| Err(Fault::new(field.key.clone(), message, remedy));
+    if let Some(bad) = names.iter().find(|n| !(1..=64).contains(&n.len()) || !n.chars().all(letters)) {
+        if bad.is_empty() && !field.name.trim().is_empty() {
+            let message = format!("the policies of {} are not one space apart", quoted(field.name));
+            return fault(message, "write one space between two names, none before the first or after the last");
+        }
+        let remedy = "write `all`, a policy's name in quotes such as \"linux-6.1\", or several with a space between";
+        return fault(format!("{} is no policy", quoted(bad)), remedy);
+    }
+    if names.len() > 1 && names.contains(&"all") {
+        return fault("`all` stands with other policies".into(), "write `all` alone: it is for those no key names");
+    }
+    Ok(names)
 }
 
 struct Expectations<'a> {
@@ -504,9 +674,10 @@ fn outcome(name: &str, at: Range<usize>) -> Result<String, Fault> {
     Err(Fault::new(at, format!("{} is no outcome", quoted(name)), remedy))
 }
 
-/// `esr` and `far` are of faults.
+/// `esr` and `far` are of faults; an error on the bus and a page fault of x86 have an address alone.
 fn fault_only(field: &Field<'_, '_>, outcome: &str) -> Result<(), Fault> {
-    if outcome.starts_with("stage-") || outcome == FaultKind::PcAlignment.name() {
+    let addressed = field.name == "far" && ["contained error", "page fault"].contains(&outcome);
+    if outcome.starts_with("stage-") || outcome == FaultKind::PcAlignment.name() || addressed {
         return Ok(());
     }
     let message = format!("{} has no `{}`", quoted(outcome), field.name);

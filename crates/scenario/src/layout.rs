@@ -122,4 +122,10 @@ impl Layout {
     pub fn va(&self, at: Place) -> u64 {
         self.maps[at.map].va + at.offset
     }
+
+    /// The intermediate physical address of `at`.
+    #[must_use]
+    pub fn ipa(&self, at: Place) -> u64 {
+        self.maps[at.map].ipa + at.offset
+    }
 }

@@ -2,7 +2,7 @@
 //! policy. Every machine (the model in this process, real KVM) runs the same scenario and brings back the same kind of
 //! [`Observation`]; this crate is what they have in common.
 //!
-//! * [`Scenario`], [`Device`], [`Map`], [`Expect`]: what the file says ([`parse`] reads it).
+//! * [`Scenario`], [`Device`], [`Map`], [`Asked`], [`Expect`]: what the file says ([`parse`] reads it).
 //! * [`program`]: the guest program and its lowering to instructions, one [`Insn`](program::Insn) an instruction, so that
 //!   every machine agrees on the registers used (they appear in `ESR_EL2.ISS.SRT`).
 //! * [`layout`]: where everything lies in the guest's address spaces.
@@ -25,6 +25,8 @@ pub mod program;
 
 use alloc::{string::String, vec::Vec};
 
+use memtype::Attribute;
+use platform::Platform;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "std")]
@@ -35,6 +37,7 @@ pub use observation::{Observation, Outcome};
 pub use program::Program;
 
 use observation::Pattern;
+use program::Place;
 
 /// One scenario file, read and checked: every name resolved to an index, every offset inside its BAR.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +52,16 @@ pub struct Scenario {
     pub source: String,
     /// The machine it needs.
     pub machine: Machine,
+    /// What the file declares of the machine that no software can find out.
+    pub platform: Platform,
+    /// The erratum of the platform, by its name alone: who has the table of errata puts what it says into
+    /// [`platform`](Self::platform). Not carried along.
+    #[serde(skip)]
+    pub erratum: Option<String>,
     /// The devices passed through.
     pub devices: Vec<Device>,
+    /// What user space asked for before the guest starts; no two overlap.
+    pub attributes: Vec<Asked>,
     /// The guest's own stage-1 mappings, in the order of the file.
     pub maps: Vec<Map>,
     /// Whether the guest's stage 1 is on (`SCTLR_EL1.M`). Off, every data access is Device-nGnRnE and addresses are IPAs.
@@ -60,6 +71,24 @@ pub struct Scenario {
     /// What must come out, by policy. Not carried along where a scenario goes elsewhere to be run.
     #[serde(skip)]
     pub expect: Expect,
+}
+
+impl Scenario {
+    /// What [`Op::SetAttribute`](program::Op::SetAttribute) at this place is about: the [`Asked`] it lies in, or the whole
+    /// BAR, for which nothing was asked. `None` where the place is in no BAR.
+    #[must_use]
+    pub fn asked_at(&self, at: Place) -> Option<Asked> {
+        let map = self.maps.get(at.map)?;
+        let Target::Bar { device, bar } = map.of else { return None };
+        let offset = map.offset + at.offset;
+        let inside =
+            |a: &&Asked| (a.device, a.bar) == (device, bar) && a.offset <= offset && offset - a.offset < a.size;
+        let whole = || {
+            let size = self.devices.get(device)?.bars.get(bar)?.size;
+            Some(Asked { device, bar, offset: 0, size, ask: Attribute::Default })
+        };
+        self.attributes.iter().find(inside).copied().or_else(whole)
+    }
 }
 
 /// What a scenario asks of the machine.
@@ -74,11 +103,24 @@ pub struct Machine {
 pub struct Device {
     /// Its name in this file.
     pub name: String,
+    /// The PCI class code, 24 bits: base class, sub-class, programming interface.
+    pub class: u32,
+    /// Its requests have the No Snoop attribute set.
+    pub no_snoop: bool,
     /// Its memory BARs, at least one.
     pub bars: Vec<Bar>,
 }
 
-/// A memory BAR: RAM-backed, without read side effects.
+impl Device {
+    /// The class code of a device that does not say one: "device does not fit any defined class" (PCI Code and ID
+    /// Assignment Specification, base class FFh).
+    pub const NO_CLASS: u32 = 0xff_0000;
+    /// The class codes that have a name in a file.
+    pub const CLASSES: [(&str, u32); 4] =
+        [("vga", 0x03_0000), ("display", 0x03_8000), ("ethernet", 0x02_0000), ("nvme", 0x01_0802)];
+}
+
+/// A memory BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
     /// BAR index, 0 to 5.
@@ -89,6 +131,70 @@ pub struct Bar {
     pub prefetchable: bool,
     /// The memory slot is registered with `KVM_MEM_READONLY`.
     pub readonly: bool,
+    /// What a read does.
+    pub reads: Reads,
+    /// Memory decode is off or the device is gone: every access fails.
+    pub dead: bool,
+    /// The device's own driver maps it cacheable.
+    pub cached: bool,
+}
+
+/// What a read of a BAR does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reads {
+    /// It gives what was written, and changes nothing.
+    #[default]
+    Plain,
+    /// It gives what was written and clears it: a read side effect.
+    Clear,
+}
+
+impl Reads {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Clear];
+
+    /// As a file writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Clear => "clear",
+        }
+    }
+}
+
+/// What user space asked for part of a BAR. It lies inside the BAR, in whole pages of 4 KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Index into [`Scenario::devices`].
+    pub device: usize,
+    /// Index into that device's [`Device::bars`] (not the BAR number).
+    pub bar: usize,
+    /// Offset of its first byte in the BAR.
+    pub offset: u64,
+    /// Bytes, not zero.
+    pub size: u64,
+    /// What was asked.
+    #[serde(with = "attribute")]
+    pub ask: Attribute,
+}
+
+/// An [`Attribute`] by its name.
+mod attribute {
+    use alloc::{format, string::String};
+
+    use memtype::Attribute;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(crate) fn serialize<S: Serializer>(ask: &Attribute, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(ask.name())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Attribute, D::Error> {
+        let name = String::deserialize(from)?;
+        Attribute::named(&name).ok_or_else(|| D::Error::custom(format!("there is no attribute `{name}`")))
+    }
 }
 
 /// A stage-1 mapping of the guest.

@@ -20,7 +20,7 @@ pub struct Observation {
 pub enum Outcome {
     /// The program reached its end.
     Completed,
-    /// The program reached its end without one access to memory.
+    /// The program reached its end without one access to memory, by the guest, user space or a device.
     Untouched,
     /// A bound on steps or time ended it.
     Endless,
@@ -61,6 +61,28 @@ pub enum Outcome {
         iss: u64,
         /// Guest-physical address.
         ipa: u64,
+    },
+    /// The guest was told of an access that failed on the bus: by an External abort or an SError, which of them is
+    /// IMPLEMENTATION DEFINED.
+    ContainedError {
+        /// The address of the access; left out where the machine does not show it.
+        far: Option<u64>,
+    },
+    /// An error that nobody can put down to the guest: the host is lost.
+    UncontainedError,
+    /// `KVM_SET_USER_MEMORY_REGION`, or the mmap before it, failed. No guest ran.
+    SlotRefused {
+        /// The errno; 22 is EINVAL.
+        errno: i32,
+        /// Why, in words.
+        why: String,
+    },
+    /// A page fault of the guest's own table (x86).
+    PageFault {
+        /// `CR2`.
+        far: u64,
+        /// A store (bit 1 of the error code).
+        write: bool,
     },
     /// Anything else that ends a vCPU's run.
     Other {
@@ -166,12 +188,12 @@ impl Outcome {
         }
     }
 
-    /// The faulting address of a fault.
+    /// The faulting address of a fault, or of an access that failed on the bus.
     #[must_use]
     pub const fn far(&self) -> Option<u64> {
         match self {
-            Self::GuestAbort { far, .. } => Some(*far),
-            Self::RunFailed { far, .. } => *far,
+            Self::GuestAbort { far, .. } | Self::PageFault { far, .. } => Some(*far),
+            Self::RunFailed { far, .. } | Self::ContainedError { far } => *far,
             _ => None,
         }
     }
@@ -193,6 +215,10 @@ impl Outcome {
             Self::Mmio { write: true, .. } => "mmio write".into(),
             Self::Mmio { write: false, .. } => "mmio read".into(),
             Self::NoValidSyndrome { .. } => "no valid syndrome".into(),
+            Self::ContainedError { .. } => "contained error".into(),
+            Self::UncontainedError => "uncontained error".into(),
+            Self::SlotRefused { .. } => "slot refused".into(),
+            Self::PageFault { .. } => "page fault".into(),
             Self::Other { .. } => "other".into(),
         }
     }
@@ -201,10 +227,21 @@ impl Outcome {
 /// Every name [`Outcome::name`] can give and an expectation may use.
 #[must_use]
 pub fn outcome_names() -> Vec<String> {
-    let mut names: Vec<String> =
-        ["completed", "untouched", "endless", "mmio read", "mmio write", "no valid syndrome", "pc alignment fault"]
-            .map(Into::into)
-            .into();
+    let mut names: Vec<String> = [
+        "completed",
+        "untouched",
+        "endless",
+        "mmio read",
+        "mmio write",
+        "no valid syndrome",
+        "contained error",
+        "uncontained error",
+        "slot refused",
+        "page fault",
+        "pc alignment fault",
+    ]
+    .map(Into::into)
+    .into();
     for stage in 1..=2 {
         names.extend(FaultKind::NAMED.iter().map(|k| format!("stage-{stage} {}", k.name())));
     }
@@ -259,6 +296,8 @@ impl fmt::Display for Observation {
                 }
             }
             Outcome::NoValidSyndrome { iss, ipa } => write!(f, " ipa={ipa:#x} iss={iss:#x}")?,
+            Outcome::SlotRefused { errno, why } => write!(f, " errno={errno}: {why}")?,
+            Outcome::PageFault { write, .. } => f.write_str(if *write { " write" } else { " read" })?,
             Outcome::Other { what } => write!(f, ": {what}")?,
             _ => {}
         }
@@ -273,17 +312,18 @@ impl fmt::Display for Observation {
 
 impl Observation {
     /// Whether a real machine's observation is the one predicted. What the machine could not see (`FAR` of a stage-2 abort
-    /// without tracing, an IPA the architecture leaves UNKNOWN, which the prediction leaves out) is not compared; all else is.
+    /// without tracing, an IPA the architecture leaves UNKNOWN, which the prediction leaves out) is not compared, nor is prose;
+    /// all else is.
     #[must_use]
     pub fn agrees_with(&self, predicted: &Self) -> bool {
+        fn same<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
+            a.is_none() || b.is_none() || a == b
+        }
         let outcome = match (&self.outcome, &predicted.outcome) {
             (
                 Outcome::RunFailed { errno, esr, far, ipa, log },
                 Outcome::RunFailed { errno: e2, esr: esr2, far: far2, ipa: ipa2, log: log2 },
             ) => {
-                fn same<T: PartialEq>(a: Option<&T>, b: Option<&T>) -> bool {
-                    a.is_none() || b.is_none() || a == b
-                }
                 // The syndrome must have been seen: without it the fault is anybody's.
                 errno == e2
                     && esr.is_some()
@@ -292,6 +332,10 @@ impl Observation {
                     && same(ipa.as_ref(), ipa2.as_ref())
                     && same(log.as_ref(), log2.as_ref())
             }
+            (Outcome::ContainedError { far }, Outcome::ContainedError { far: far2 }) => {
+                same(far.as_ref(), far2.as_ref())
+            }
+            (Outcome::SlotRefused { errno, .. }, Outcome::SlotRefused { errno: e2, .. }) => errno == e2,
             (a, b) => a == b,
         };
         outcome && self.registers == predicted.registers

@@ -6,6 +6,7 @@
 
 use alloc::{collections::BTreeSet, string::String, vec::Vec};
 
+use memtype::Attribute;
 use serde::{Deserialize, Serialize};
 
 use crate::Layout;
@@ -224,6 +225,71 @@ pub enum Op {
     Barrier(Barrier),
     /// `jump label` or `jump place`.
     Jump(JumpTo),
+    /// `clean place`: DC CIVAC.
+    Clean {
+        /// Anywhere in the line.
+        at: Place,
+    },
+    /// `user.store.N place, value`: user space stores through its own mapping of the page.
+    UserStore {
+        /// Bytes.
+        size: Size,
+        /// Where.
+        at: Place,
+        /// What. A register is the guest's.
+        value: Value,
+    },
+    /// `user.load.N place -> xN`: user space loads through its own mapping of the page.
+    UserLoad {
+        /// Bytes.
+        size: Size,
+        /// Where.
+        at: Place,
+        /// Into which register of the guest, zero-extended.
+        to: Reg,
+    },
+    /// `dma.store.N place, value`: the first device writes to guest-physical memory.
+    DmaStore {
+        /// Bytes.
+        size: Size,
+        /// Where.
+        at: Place,
+        /// What. A register is the guest's.
+        value: Value,
+    },
+    /// `dma.load.N place -> xN`: the first device reads guest-physical memory.
+    DmaLoad {
+        /// Bytes.
+        size: Size,
+        /// Where.
+        at: Place,
+        /// Into which register of the guest, zero-extended.
+        to: Reg,
+    },
+    /// `attribute place, ask`: user space changes what it asked for the [`Asked`](crate::Asked) the place lies in, or for the
+    /// whole BAR where there is none.
+    SetAttribute {
+        /// Anywhere in it.
+        at: Place,
+        /// What is asked from now on.
+        #[serde(with = "crate::attribute")]
+        ask: Attribute,
+    },
+}
+
+impl Op {
+    /// Whether it is done outside the guest, which only says when ([`Insn::Hvc`]).
+    #[must_use]
+    pub const fn outside(&self) -> bool {
+        matches!(
+            self,
+            Self::UserStore { .. }
+                | Self::UserLoad { .. }
+                | Self::DmaStore { .. }
+                | Self::DmaLoad { .. }
+                | Self::SetAttribute { .. }
+        )
+    }
 }
 
 /// A guest program.
@@ -284,6 +350,14 @@ pub enum Insn {
     },
     /// DC ZVA.
     Zva,
+    /// DC CIVAC.
+    Clean,
+    /// HVC: the machine does operation `op` of [`Program::ops`], which is [outside](Op::outside) the guest. It reads a
+    /// register that is stored, writes the one that is loaded into, and leaves all others as they are.
+    Hvc {
+        /// Index into [`Program::ops`], and the immediate of the instruction.
+        op: u16,
+    },
     /// LDADDB, LDADDH, LDADD Wt, LDADD Xt.
     Ldadd {
         /// Bytes.
@@ -335,7 +409,7 @@ pub enum Insn {
 }
 
 impl Insn {
-    /// Whether it accesses memory as data.
+    /// Whether it accesses memory as data. DC CIVAC does; what HVC asks for is no access of this instruction.
     #[must_use]
     pub const fn touches(self) -> bool {
         matches!(
@@ -345,6 +419,7 @@ impl Insn {
                 | Self::Ldp { .. }
                 | Self::Stp { .. }
                 | Self::Zva
+                | Self::Clean
                 | Self::Ldadd { .. }
                 | Self::Ldxr { .. }
                 | Self::Stxr { .. }
@@ -388,7 +463,9 @@ impl Program {
         let mut set = BTreeSet::new();
         for (_, op) in &self.ops {
             match op {
-                Op::Load { to, .. } | Op::AtomicAdd { to, .. } => set.extend([to.number()]),
+                Op::Load { to, .. } | Op::AtomicAdd { to, .. } | Op::UserLoad { to, .. } | Op::DmaLoad { to, .. } => {
+                    set.extend([to.number()]);
+                }
                 Op::LoadPair { to, .. } => set.extend(to.map(Reg::number)),
                 Op::Exclusive { old, status, .. } => set.extend([old.number(), status.number()]),
                 _ => {}
@@ -397,10 +474,11 @@ impl Program {
         set
     }
 
-    /// Whether any operation accesses memory.
+    /// Whether any operation accesses memory, be it by user space or a device.
     #[must_use]
     pub fn touches_memory(&self) -> bool {
-        self.ops.iter().any(|(_, op)| !matches!(op, Op::Barrier(_) | Op::Jump(JumpTo::Op(_))))
+        let silent = |op: &Op| matches!(op, Op::Barrier(_) | Op::Jump(JumpTo::Op(_)) | Op::SetAttribute { .. });
+        self.ops.iter().any(|(_, op)| !silent(op))
     }
 }
 
@@ -458,6 +536,15 @@ impl Lower<'_> {
                 self.address(at);
                 self.push(Insn::Zva);
             }
+            Op::Clean { at } => {
+                self.address(at);
+                self.push(Insn::Clean);
+            }
+            Op::UserStore { .. }
+            | Op::UserLoad { .. }
+            | Op::DmaStore { .. }
+            | Op::DmaLoad { .. }
+            | Op::SetAttribute { .. } => self.push(Insn::Hvc { op: self.current as u16 }),
             Op::AtomicAdd { size, at, value, to } => {
                 let rs = self.value(value, scratch::VALUE);
                 self.address(at);

@@ -123,6 +123,7 @@ fn bar(index: u8, size: u64, prefetchable: bool, mappable: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use scenario::Reads;
 
     fn opened(slot: u8, regions: &[(u8, u64, bool)]) -> Opened {
         let regions =
@@ -131,8 +132,16 @@ mod tests {
     }
 
     fn device(bars: &[(u8, u64, bool)]) -> Device {
-        let bars = bars.iter().map(|&(index, size, prefetchable)| Bar { index, size, prefetchable, readonly: false });
-        Device { name: "gpu".into(), bars: bars.collect() }
+        let bars = bars.iter().map(|&(index, size, prefetchable)| Bar {
+            index,
+            size,
+            prefetchable,
+            readonly: false,
+            reads: Reads::Plain,
+            dead: false,
+            cached: false,
+        });
+        Device { name: "gpu".into(), class: Device::NO_CLASS, no_snoop: false, bars: bars.collect() }
     }
 
     const M: u64 = 1 << 20;

@@ -34,7 +34,15 @@ impl Reach {
                     bytes(Place { offset: first, ..at }, ZVA_BYTES);
                 }
                 Op::Jump(JumpTo::Place(_)) => return Self::Everything,
-                Op::Load { .. } | Op::LoadPair { .. } | Op::Barrier(_) | Op::Jump(JumpTo::Op(_)) => {}
+                Op::UserStore { size, at, .. } | Op::DmaStore { size, at, .. } => bytes(at, size.bytes()),
+                Op::Load { .. }
+                | Op::LoadPair { .. }
+                | Op::Barrier(_)
+                | Op::Jump(JumpTo::Op(_))
+                | Op::Clean { .. }
+                | Op::UserLoad { .. }
+                | Op::DmaLoad { .. }
+                | Op::SetAttribute { .. } => {}
             }
         }
         Self::Ranges(ranges)

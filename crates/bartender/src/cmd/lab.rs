@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Result;
 use crate::show::{self, FAINT, GOOD, STRONG, paint};
-use crate::{machine, suite};
+use crate::{able, machine, suite};
 
 const HELP: &str = concat!(
     "An emulated server is QEMU (9.1 or newer, with EL2, SMMUv3 and PCIe), a Debian arm64 kernel, and this program as its
@@ -205,14 +205,15 @@ fn bench(kernel: &str, paths: &[std::path::PathBuf], runs: u32, at_most: Option<
     let kernel = setup.kernels.first().ok_or_else(|| String::from("no kernel"))?;
     let program = ::lab::build_guest(&cache, progress).map_err(text)?;
     let init = std::fs::read(&program).map_err(|e| format!("cannot read {}: {e}", program.display()))?;
-    let boot = machine::boot(kernel, &init, machine::CPU, &cases)?;
+    let can: Vec<&suite::Case> = cases.iter().filter(|c| able::on_linux(&c.scenario).is_ok()).collect();
+    let boot = machine::boot(kernel, &init, machine::CPU, &can)?;
     let watch = progress.watch(format!("Linux {}: {runs} pairs of boots", kernel.release()));
     let timing = ::lab::bench(&cache, &boot, runs as usize).map_err(text)?;
     drop(watch);
     let seconds = |d: &Duration| d.as_secs_f64();
     let measured = Measured {
         kernel: kernel.release().into(),
-        scenarios: cases.len(),
+        scenarios: can.len(),
         pairs: timing.pairs.iter().map(|(a, b)| (seconds(a), seconds(b))).collect(),
         ratio: timing.ratio(),
     };

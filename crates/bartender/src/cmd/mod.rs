@@ -6,10 +6,12 @@ use std::{fmt, io};
 pub mod barriers;
 pub mod contract;
 pub mod decode;
+pub mod errata;
 pub mod explain;
 pub mod lab;
 pub mod policies;
 pub mod run;
+pub mod sweep;
 pub mod table;
 
 /// What a subcommand ends with: an exit code (0, or 1 for a verdict that is "no"), or why there is none.
@@ -32,6 +34,10 @@ pub enum Command {
     Decode(decode::Args),
     /// The whole combination table of an architecture
     Table(table::Args),
+    /// Machines on which a memory type does not do what the architecture says
+    Errata(errata::Args),
+    /// Every combination of attributes on an emulated MMU, beside what the architecture says
+    Sweep(sweep::Args),
     /// Emulated Arm servers: fetch, list, run, measure
     Lab(lab::Args),
 }
@@ -51,6 +57,8 @@ impl Command {
             Self::Contract(args) => contract::run(&args),
             Self::Barriers(args) => barriers::run(&args),
             Self::Table(args) => table::run(&args),
+            Self::Errata(args) => errata::run(&args),
+            Self::Sweep(args) => sweep::run(&args),
         }
     }
 }

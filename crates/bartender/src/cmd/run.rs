@@ -12,6 +12,7 @@ use lab::Series;
 use vmm::Bdf;
 
 use super::Result;
+use crate::el2;
 use crate::machine::{self, LabRun, on_kvm, on_lab, on_model};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
 use crate::verdict::{Row, Verdict};
@@ -21,6 +22,7 @@ const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mMachines:\u{1b}[0m
   model       in this process, needs nothing; the verdict is met when the outcomes the architecture allows are
               those the scenario expects, no more and no less
+  el2         this program's own hypervisor, at EL2 of an emulated machine: real stage-2 tables, an MMU of others
   lab:KERNEL  a real Linux kernel with KVM and VFIO, in an emulated server that is booted for it: lab:6.1, lab:6.12,
               lab:7.2, lab:newest; see `bartender lab --help`
   kvm         KVM and VFIO on this host, with devices given by --device; it writes to their BARs
@@ -50,7 +52,7 @@ pub struct Args {
     /// Scenario files, or folders of them
     #[arg(required = true, value_name = "SCENARIO|FOLDER")]
     paths: Vec<PathBuf>,
-    /// The machine: model, lab:KERNEL or kvm
+    /// The machine: model, el2, lab:KERNEL or kvm
     #[arg(long, value_name = "MACHINE", default_value = "model")]
     on: String,
     /// The policy: a name, or all. On a real kernel the default is the policy of its version, on the model all
@@ -85,6 +87,8 @@ pub enum On {
     Model,
     /// On this host.
     Kvm,
+    /// Our own hypervisor at EL2 of an emulated machine.
+    El2,
     /// In an emulated server with this kernel.
     Lab(Series),
 }
@@ -96,8 +100,9 @@ impl FromStr for On {
         match (text, text.strip_prefix("lab:")) {
             ("model", _) => Ok(Self::Model),
             ("kvm", _) => Ok(Self::Kvm),
+            ("el2", _) => Ok(Self::El2),
             (_, Some(kernel)) => kernel.parse().map(Self::Lab).map_err(|e: lab::Error| format!("--on {text}: {e}")),
-            _ => Err(input::unknown("--on", text, &["model", "kvm", "lab:6.1", "lab:6.12", "lab:7.2", "lab:newest"])),
+            _ => Err(input::unknown("--on", text, &["model", "el2", "kvm", "lab:6.1", "lab:6.12", "lab:7.2", "lab:newest"])),
         }
     }
 }
@@ -144,6 +149,12 @@ pub fn run(args: &Args) -> Result {
                 write!(foot, " on Linux {}, FWB {}, in {:.1?}", about.release, u8::from(about.fwb), begun.elapsed());
             rows
         }
+        On::El2 => {
+            let policies = policy.map_or_else(|| Policy::ARM.to_vec(), |p| vec![p]);
+            let ran = el2::run(&cases, &policies, &args.cpu, lab::Progress::stderr())?;
+            let _ = write!(foot, " at EL2 under QEMU {}, {} starts, {:.1?} in all", ran.qemu, ran.starts, ran.wall);
+            ran.rows
+        }
         On::Lab(series) => {
             let LabRun { about, rows, wall, trouble: t } = on_lab(&cases, policy, series, &args.cpu)?;
             if let Some(about) = about {
@@ -161,7 +172,8 @@ pub fn run(args: &Args) -> Result {
         show::json(&rows)?;
     } else {
         show::text(&matrix(&rows, args.explain))?;
-        let met = rows.len() - unmet;
+        let cannot = rows.iter().filter(|r| r.verdict == Verdict::Cannot).count();
+        let met = rows.len() - unmet - cannot;
         let what = if on == On::Model { "expectations met" } else { "as expected, and as the model predicts" };
         let style = if unmet == 0 { GOOD } else { BAD };
         let departs = rows.iter().filter(|r| r.departs.is_some()).count();
@@ -170,7 +182,8 @@ pub fn run(args: &Args) -> Result {
         } else {
             format!("{what}; {departs} of them where the emulator departs from the architecture, as known;")
         };
-        show::text(&format!("\n{} {what}{foot}\n", paint(style, format!("{met} of {}", rows.len()))))?;
+        let foot = if cannot == 0 { foot } else { format!("{foot}; {cannot} more cannot be shown there (--explain)") };
+        show::text(&format!("\n{} {what}{foot}\n", paint(style, format!("{met} of {}", rows.len() - cannot))))?;
     }
     if let Some(trouble) = &trouble {
         show::error(trouble);
@@ -210,6 +223,7 @@ fn matrix(rows: &[Row], explain: bool) -> String {
                 Verdict::Met if row.departs.is_some() => ("≈", OPEN),
                 Verdict::Met => ("✓", GOOD),
                 Verdict::Unmet => ("✗", BAD),
+                Verdict::Cannot => ("–", FAINT),
             };
             let text = cell(row);
             let fault = if row.stage.is_some() { OPEN } else { anstyle::Style::new() };
@@ -238,10 +252,13 @@ fn matrix(rows: &[Row], explain: bool) -> String {
 }
 
 fn head((policy, machine): (&str, &str)) -> String {
-    if machine == "model" { policy.into() } else { format!("{machine} ({policy})") }
+    if matches!(machine, "model" | el2::MACHINE) { policy.into() } else { format!("{machine} ({policy})") }
 }
 
 fn cell(row: &Row) -> String {
+    if row.verdict == Verdict::Cannot {
+        return "cannot be shown".into();
+    }
     if let Some(d) = &row.departs {
         return format!("{} ({})", row.outcome, d.finding);
     }

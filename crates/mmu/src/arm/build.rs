@@ -157,8 +157,8 @@ fn write_run<F: Format, M: WordsMut>(
     level: u8,
     fresh: bool,
 ) -> Result<u64, M::Error> {
-    let taken = |word: u64| !fresh && !matches!(decode::<F>(word, level), Entry::Invalid);
-    let Some(words) = memory.words_mut(slot, count as usize) else {
+    let taken = |word: u64| !matches!(decode::<F>(word, level), Entry::Invalid);
+    let Some(words) = memory.words_mut(slot, count as usize).filter(|words| words.len() as u64 == count) else {
         for i in 0..count {
             let at = Oa(slot.0 + 8 * i);
             if !fresh && taken(memory.read(at)?) {
@@ -168,11 +168,16 @@ fn write_run<F: Format, M: WordsMut>(
         }
         return Ok(count);
     };
-    // Without an early end, so that it becomes vector instructions; where the end is, is for the rare case.
-    let any = !fresh && words.iter().fold(false, |any, word| any | taken(*word));
-    let free = if any { words.iter().take_while(|word| !taken(**word)).count() } else { words.len() };
-    for (word, i) in words[..free].iter_mut().zip(0..) {
-        *word = first + i * step;
+    // An entry in the way has bit 0 set. Where none has, there is none, and that is found without a branch an entry.
+    let any = if fresh { 0 } else { words.iter().fold(0, |any, word| any | word) };
+    let free = match any & descriptor::VALID {
+        0 => words.len(),
+        _ => words.iter().take_while(|word| !taken(**word)).count(),
+    };
+    let mut next = first;
+    for word in &mut words[..free] {
+        *word = next;
+        next += step;
     }
     Ok(free as u64)
 }
@@ -224,21 +229,22 @@ fn clear<F: Format, M: WordsMut>(
     let first = ia & !(span - 1);
     let count = (last - first) / span + 1;
     let slot = Oa(table.0 + 8 * config.index(level, ia));
-    let mut cleared = 0;
-    if let Some(words) = memory.words_mut(slot, count as usize) {
-        let is_table = |word: u64| matches!(decode::<F>(word, level), Entry::Table { .. });
-        if !words.iter().fold(false, |any, word| any | is_table(*word)) {
-            for (word, i) in words.iter_mut().zip(0..) {
-                let leaf = matches!(decode::<F>(*word, level), Entry::Leaf { .. });
-                *word = if leaf { 0 } else { *word };
-                cleared += u64::from(leaf);
-                if leaf {
-                    each(Ia(first + i * span), level);
+    if let Some(words) = memory.words_mut(slot, count as usize).filter(|words| words.len() as u64 == count) {
+        let (all, any) = words.iter().fold((u64::MAX, 0), |(all, any), word| (all & word, any | word));
+        // Bits 1:0 say what an entry is. Where they are the same in every entry, one answer is the answer for all.
+        if (all ^ any) & (descriptor::VALID | descriptor::TABLE_OR_PAGE) == 0 {
+            match decode::<F>(all, level) {
+                Entry::Invalid => return Ok(0),
+                Entry::Table { .. } => {}
+                Entry::Leaf { .. } => {
+                    words.fill(0);
+                    (0..count).for_each(|i| each(Ia(first + i * span), level));
+                    return Ok(count);
                 }
             }
-            return Ok(cleared);
         }
     }
+    let mut cleared = 0;
     for i in 0..count {
         let (slot, start) = (Oa(slot.0 + 8 * i), first + i * span);
         match decode::<F>(memory.read(slot)?, level) {

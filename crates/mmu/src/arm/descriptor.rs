@@ -2,9 +2,9 @@
 
 use crate::Oa;
 
-const VALID: u64 = 1;
+pub(super) const VALID: u64 = 1;
 /// Bit 1: table at levels 0 to 2, page at level 3.
-const TABLE_OR_PAGE: u64 = 1 << 1;
+pub(super) const TABLE_OR_PAGE: u64 = 1 << 1;
 const SH: u32 = 8;
 const AF: u64 = 1 << 10;
 const NG: u64 = 1 << 11;

@@ -197,8 +197,8 @@ pub(super) fn near<S: AsRef<str>>(word: &str, names: &[S]) -> Option<String> {
         return None;
     }
     let allowed = match length {
-        0..=3 => 1,
-        4..=7 => 2,
+        0..=4 => 1,
+        5..=7 => 2,
         _ => 3,
     };
     names
@@ -275,6 +275,7 @@ mod tests {
         assert_eq!(near("SIZE", &names).as_deref(), Some("size"));
         assert_eq!(near("prefetcheable", &names).as_deref(), Some("prefetchable"));
         assert_eq!(near("bogus", &names), None);
+        assert_eq!(near("none", &["long", "holes"]), None, "half of it is another word");
         assert_eq!(near("", &names), None);
         assert_eq!(near("q", &["a"]), None);
         assert_eq!(near(&"size".repeat(100_000), &names), None);

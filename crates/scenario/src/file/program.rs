@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use memtype::Attribute;
+
 use super::error::{Fault, list, near, quoted};
 use super::number::{self, NUMBERS, number, register_like};
-use crate::Map;
 use crate::program::{BARRIER_OPTIONS, Barrier, JumpTo, MAX_COPY, MAX_OPS, Op, Place, Program, Reg, Size, Value};
+use crate::{Device, Map, Target};
 
 /// Most bytes that all `copy` of a program may move: each 16 bytes become ten instructions, and the code has
 /// [`CODE_SIZE`](crate::layout::CODE_SIZE).
 pub(super) const MAX_COPIED: u64 = 256 << 10;
 
 /// Every operation: its name without a size, whether it has one, how it is written.
-const OPERATIONS: [(&str, bool, &str); 12] = [
+const OPERATIONS: [(&str, bool, &str); 18] = [
     ("store", true, "PLACE, VALUE"),
     ("load", true, "PLACE -> xR"),
     ("pair.store", false, "PLACE, VALUE, VALUE"),
@@ -22,6 +24,12 @@ const OPERATIONS: [(&str, bool, &str); 12] = [
     ("zero", false, "PLACE"),
     ("atomic.add", true, "PLACE, VALUE -> xR"),
     ("exclusive", true, "PLACE, VALUE -> xOLD, xSTATUS"),
+    ("clean", false, "PLACE"),
+    ("user.store", true, "PLACE, VALUE"),
+    ("user.load", true, "PLACE -> xR"),
+    ("dma.store", true, "PLACE, VALUE"),
+    ("dma.load", true, "PLACE -> xR"),
+    ("attribute", false, "PLACE, ASK"),
     ("dmb", false, "OPTION"),
     ("dsb", false, "OPTION"),
     ("isb", false, ""),
@@ -61,8 +69,8 @@ impl Source<'_> {
     }
 }
 
-/// Reads a program over `maps`.
-pub(super) fn read(source: &Source<'_>, maps: &[Map]) -> Result<Program, Fault> {
+/// Reads a program over `maps` of `devices`.
+pub(super) fn read(source: &Source<'_>, maps: &[Map], devices: &[Device]) -> Result<Program, Fault> {
     let mut labels = BTreeMap::new();
     let mut lines = Vec::new();
     for (i, line) in (0u32..).zip(source.text.split('\n')) {
@@ -82,7 +90,7 @@ pub(super) fn read(source: &Source<'_>, maps: &[Map]) -> Result<Program, Fault> 
             lines.push((number, line));
         }
     }
-    let reader = Reader { source, maps, labels };
+    let reader = Reader { source, maps, devices, labels };
     let mut program = Program::default();
     let mut copied = 0;
     for (number, line) in lines {
@@ -103,7 +111,7 @@ pub(super) fn read(source: &Source<'_>, maps: &[Map]) -> Result<Program, Fault> 
 /// A place outside of a program: `vram+3`. One past the map's end is allowed: where an access that leaves the map faults.
 pub(super) fn place(text: &str, span: Range<usize>, maps: &[Map]) -> Result<Place, Fault> {
     let source = Source { text, base: Some(span.start), span: span.clone(), line: 1 };
-    let reader = Reader { source: &source, maps, labels: BTreeMap::new() };
+    let reader = Reader { source: &source, maps, devices: &[], labels: BTreeMap::new() };
     let (place, offset) = reader.place_unbounded(text.trim()).map_err(|f| Fault { at: span.clone(), ..f })?;
     let size = maps[place.map].size;
     if place.offset > size {
@@ -140,6 +148,7 @@ fn check_label(source: &Source<'_>, label: &str, rest: &str, maps: &[Map]) -> Re
 struct Reader<'a> {
     source: &'a Source<'a>,
     maps: &'a [Map],
+    devices: &'a [Device],
     /// The index of the operation each label stands before.
     labels: BTreeMap<&'a str, usize>,
 }
@@ -200,6 +209,17 @@ impl<'a> Reader<'a> {
             }
             "copy" => Op::Copy { to: at, from: self.place(sources[1])?, bytes: self.copy_bytes(sources[2])? },
             "zero" => Op::Zero { at },
+            "clean" => Op::Clean { at },
+            "user.store" | "user.load" | "dma.store" | "dma.load" => {
+                self.outside(mnemonic, name, size, sources[0], at)?;
+                match name {
+                    "user.store" => Op::UserStore { size, at, value: self.value(sources[1], name, Some(size))? },
+                    "user.load" => Op::UserLoad { size, at, to: self.register(results[0])? },
+                    "dma.store" => Op::DmaStore { size, at, value: self.value(sources[1], name, Some(size))? },
+                    _ => Op::DmaLoad { size, at, to: self.register(results[0])? },
+                }
+            }
+            "attribute" => self.attribute(sources[0], at, sources[1])?,
             "atomic.add" => Op::AtomicAdd {
                 size,
                 at,
@@ -208,6 +228,43 @@ impl<'a> Reader<'a> {
             },
             _ => self.exclusive(size, at, self.value(sources[1], name, Some(size))?, &results)?,
         })
+    }
+
+    /// Whether user space or a device can make this access of `size` bytes at `at`, which is written `text`.
+    fn outside(&self, mnemonic: &str, name: &str, size: Size, text: &str, at: Place) -> Result<(), Fault> {
+        if name.starts_with("dma.") && self.devices.is_empty() {
+            let message = format!("{} needs a device, and the file has none", quoted(mnemonic));
+            return self.fault(mnemonic, message, "add a `[[device]]`: the first does the DMA");
+        }
+        let map = &self.maps[at.map];
+        if map.of == Target::Hole {
+            let message = format!("the map `{}` is a hole: {} finds no memory there", map.name, quoted(mnemonic));
+            return self.fault(text, message, "name a map of a BAR or of RAM");
+        }
+        if !at.offset.is_multiple_of(size.bytes()) {
+            let message = format!("the offset {:#x} is no multiple of {} bytes", at.offset, size.bytes());
+            return self.fault(text, message, format!("align it: every access of `{name}` is aligned to its own size"));
+        }
+        Ok(())
+    }
+
+    fn attribute(&self, text: &str, at: Place, ask: &str) -> Result<Op, Fault> {
+        let map = &self.maps[at.map];
+        if !matches!(map.of, Target::Bar { .. }) {
+            let message = format!("the map `{}` is of no BAR: it has no attribute", map.name);
+            return self.fault(text, message, "name a map of a BAR");
+        }
+        if let Some(ask) = Attribute::named(ask) {
+            return Ok(Op::SetAttribute { at, ask });
+        }
+        let names = Attribute::ALL.map(Attribute::name);
+        let remedy = near(ask, &names)
+            .map_or_else(|| format!("the attributes are {}", list(&names)), |n| format!("write `{n}`"));
+        let message = match ask {
+            "" => "an attribute is missing".into(),
+            ask => format!("{} is no attribute", quoted(ask)),
+        };
+        self.fault(ask, message, remedy)
     }
 
     fn exclusive(&self, size: Size, at: Place, value: Value, results: &[&str]) -> Result<Op, Fault> {

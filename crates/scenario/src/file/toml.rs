@@ -93,6 +93,18 @@ impl<'t, 'i> Field<'t, 'i> {
         self.value.get_ref().as_bool().ok_or_else(|| self.wrong("true or false", remedy()))
     }
 
+    /// A string that is one of the names in `values`. `what` is what they are, without an article.
+    pub(super) fn one_of<T: Copy>(&self, what: &str, values: &[(&'static str, T)]) -> Result<T, Fault> {
+        let text = self.string()?;
+        let found = values.iter().find(|(name, _)| *name == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let names: Vec<&str> = values.iter().map(|(name, _)| *name).collect();
+            let remedy =
+                near(text, &names).map_or_else(|| format!("write one of {}", list(&names)), |n| format!("write `{n}`"));
+            self.fault(format!("{} is no {what}", quoted(text)), remedy)
+        })
+    }
+
     /// An integer, or a string that holds a number.
     pub(super) fn number(&self) -> Result<u64, Fault> {
         let fault = |e: &str| self.fault(format!("the value of {} {e}", quoted(self.name)), NUMBERS);

@@ -3,11 +3,14 @@
 
 mod random;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use scenario::observation::Pattern;
-use scenario::program::{Barrier, JumpTo, Op, Place, Reg, Size, Value};
-use scenario::{Layout, Target, parse};
+use memtype::Attribute;
+use platform::{Containment, Errors, NcDefect, NoSnoop, Platform};
+use scenario::observation::{Outcome, Pattern, outcome_names};
+use scenario::program::{Barrier, Insn, JumpTo, Op, Place, Reg, Size, Value, scratch};
+use scenario::{Asked, Device, Layout, Observation, Reads, Scenario, Target, parse};
 
 /// The example of the design.
 const DESIGN: &str = r#"title = "A driver copies to an odd address in write-combining VRAM"
@@ -43,12 +46,35 @@ One line,
 another."""
 source = 'nowhere'
 
+[platform]
+errors = { device = "uncontained", normal = "contained" }
+coherent = false
+no-snoop = "possible"
+described = true
+erratum = "altra-pcie65"
+
 [[device]]
 name = "gpu"
-bars = [{ index = 2, size = "1M", prefetchable = true }, { index = 0, size = 4096, readonly = true }]
+class = "vga"
+no-snoop = true
+bars = [{ index = 2, size = "1M", prefetchable = true }, { index = 0, size = 4096, readonly = true, reads = "clear", dead = true, cached = true }]
 [[device]]
 name = "nic"
-bars = [{ index = 5, size = "0x1000" }]
+class = 0x020001
+bars = [{ index = 5, size = "0x1000", reads = "plain", dead = false, cached = false }]
+
+[[attribute]]
+bar = "gpu.2"
+offset = "64K"
+size = "8K"
+ask = "write-combine"
+[[attribute]]
+bar = "nic.5"
+ask = "uncached"
+[[attribute]]
+bar = "gpu.2"
+offset = 0x12000
+ask = "cached"
 
 [[map]]
 name = "vram"
@@ -98,6 +124,12 @@ again:
         jump end
         jump gap+4
         jump gap
+        clean gap+3
+        user.store.4 vram+4, x7
+        user.load.1 vram+3 -> x8
+        dma.store.2 ram-0+2, 0xffff
+        dma.load.8 vram+8 -> x9
+        attribute vram+5, default
 end:
 '''
 
@@ -105,6 +137,7 @@ end:
 all = "completed"
 "a" = { outcome = "stage-1 alignment fault", esr = 0x96000021, far = "vram+0x2000" }
 "b" = [{ x1 = 5, x6 = "0x0" }, "stage-1 unsupported atomic fault", { outcome = "stage-2 translation fault", far = "0x1000" }]
+"c d-1 e.2" = [{ outcome = "contained error", far = "regs" }, "uncontained error", "slot refused", { outcome = "page fault", far = 8 }]
 "#;
 
 fn reg(n: u8) -> Reg {
@@ -146,6 +179,23 @@ fn everything_a_file_can_say() {
     );
     assert_eq!(s.machine.fwb, None);
     assert_eq!((s.devices[0].bars[1].size, s.devices[0].bars[1].readonly), (4096, true));
+    let containment = Containment { device: Errors::Uncontained, normal: Errors::Contained };
+    let platform =
+        Platform { containment, coherent: false, no_snoop: NoSnoop::Possible, described: true, ..Platform::USUAL };
+    assert_eq!((s.platform, s.erratum.as_deref()), (platform, Some("altra-pcie65")));
+    let devices: Vec<_> = s.devices.iter().map(|d| (d.class, d.no_snoop)).collect();
+    assert_eq!(devices, [(0x03_0000, true), (0x02_0001, false)]);
+    let bars: Vec<_> = s.devices.iter().flat_map(|d| &d.bars).map(|b| (b.reads, b.dead, b.cached)).collect();
+    assert_eq!(bars, [(Reads::Plain, false, false), (Reads::Clear, true, true), (Reads::Plain, false, false)]);
+    let asked = |device, bar, offset, size, ask| Asked { device, bar, offset, size, ask };
+    assert_eq!(
+        s.attributes,
+        [
+            asked(0, 0, 0x1_0000, 0x2000, Attribute::WriteCombine),
+            asked(1, 0, 0, 0x1000, Attribute::Uncached),
+            asked(0, 0, 0x1_2000, 0xe_e000, Attribute::Cached),
+        ]
+    );
     let maps: Vec<_> = s.maps.iter().map(|m| (m.of, m.offset, m.size, m.mair, m.writable)).collect();
     let gpu = Target::Bar { device: 0, bar: 0 };
     assert_eq!(
@@ -177,11 +227,18 @@ fn everything_a_file_can_say() {
             Op::Barrier(Barrier::Isb),
             Op::Barrier(Barrier::Dgh),
             Op::Jump(JumpTo::Op(2)),
-            Op::Jump(JumpTo::Op(17)),
+            Op::Jump(JumpTo::Op(23)),
             Op::Jump(JumpTo::Place(at(4, 4))),
             Op::Jump(JumpTo::Place(at(4, 0))),
+            Op::Clean { at: at(4, 3) },
+            Op::UserStore { size: Size::B4, at: at(0, 4), value: Value::Reg(reg(7)) },
+            Op::UserLoad { size: Size::B1, at: at(0, 3), to: reg(8) },
+            Op::DmaStore { size: Size::B2, at: at(3, 2), value: Value::Imm(0xffff) },
+            Op::DmaLoad { size: Size::B8, at: at(0, 8), to: reg(9) },
+            Op::SetAttribute { at: at(0, 5), ask: Attribute::Default },
         ]
     );
+    assert_eq!(s.program.destinations().into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 8, 9]);
     for ((line, _), text) in s.program.ops.iter().zip(&s.program.text) {
         assert!(FULL.lines().nth(*line as usize - 1).unwrap().contains(text.as_str()), "{line}: {text}");
     }
@@ -198,6 +255,233 @@ fn everything_a_file_can_say() {
             pattern("stage-2 translation fault", None, Some(0x1000), &[]),
         ]
     );
+    let several = FULL.lines().position(|l| l.starts_with("\"c d-1")).unwrap() as u32 + 1;
+    for policy in ["c", "d-1", "e.2"] {
+        assert_eq!(s.expect.by_policy.iter().find(|(name, ..)| name == policy).unwrap().1, several);
+        assert_eq!(
+            s.expect.under(policy),
+            [
+                pattern("contained error", None, Some(layout.maps[2].va), &[]),
+                pattern("uncontained error", None, None, &[]),
+                pattern("slot refused", None, None, &[]),
+                pattern("page fault", None, Some(8), &[]),
+            ],
+            "{policy}"
+        );
+    }
+}
+
+/// [`DESIGN`] with a line before its first device.
+fn with(lines: &str) -> String {
+    DESIGN.replacen("[[device]]", &format!("{lines}\n[[device]]"), 1)
+}
+
+#[test]
+fn what_a_platform_is_declared_to_be() {
+    let read = |lines: &str| {
+        let s = parse("a", &with(lines)).unwrap_or_else(|e| panic!("{e}"));
+        (s.platform, s.erratum)
+    };
+    let usual = Platform::USUAL;
+    assert_eq!(parse("a", DESIGN).unwrap().platform, usual);
+    assert_eq!(read("[platform]"), (usual, None));
+    let defaults =
+        "errors = \"all-ones\"\nnormal-nc = \"works\"\ncoherent = true\nno-snoop = \"never\"\ndescribed = false";
+    assert_eq!(read(&format!("[platform]\n{defaults}")), (usual, None));
+    for (name, errors) in
+        [("all-ones", Errors::AllOnes), ("contained", Errors::Contained), ("uncontained", Errors::Uncontained)]
+    {
+        let both = Containment { device: errors, normal: errors };
+        assert_eq!(read(&format!("[platform]\nerrors = \"{name}\"")).0.containment, both);
+        let one = Containment { normal: errors, ..usual.containment };
+        assert_eq!(read(&format!("[platform]\nerrors = {{ normal = \"{name}\" }}")).0.containment, one);
+        let one = Containment { device: errors, ..usual.containment };
+        assert_eq!(read(&format!("[platform.errors]\ndevice = \"{name}\"")).0.containment, one);
+    }
+    for (name, defect) in [
+        ("works", NcDefect::None),
+        ("holes", NcDefect::Holes),
+        ("partial", NcDefect::Partial),
+        ("long", NcDefect::Long),
+        ("fails", NcDefect::Fails),
+    ] {
+        assert_eq!(read(&format!("[platform]\nnormal-nc = \"{name}\"")).0.normal_nc, defect);
+    }
+    let erratum = "a-".repeat(32);
+    assert_eq!(read(&format!("[platform]\nerratum = \"{erratum}\"")), (usual, Some(erratum)));
+}
+
+#[test]
+fn the_class_of_a_device() {
+    let class = |text: &str| {
+        let text = DESIGN.replace("name = \"gpu\"", &format!("name = \"gpu\"\nclass = {text}"));
+        parse("a", &text).unwrap_or_else(|e| panic!("{e}")).devices[0].class
+    };
+    assert_eq!(parse("a", DESIGN).unwrap().devices[0].class, 0xff_0000);
+    let rows = [
+        ("\"vga\"", 0x03_0000),
+        ("\"display\"", 0x03_8000),
+        ("\"ethernet\"", 0x02_0000),
+        ("\"nvme\"", 0x01_0802),
+        ("0", 0),
+        ("0xffffff", 0xff_ffff),
+        ("\"0x030001\"", 0x03_0001),
+    ];
+    for (text, code) in rows {
+        assert_eq!(class(text), code, "{text}");
+    }
+}
+
+/// What an `attribute` of the program is about, by place.
+#[test]
+fn the_attribute_a_place_lies_in() {
+    let s = parse("full.toml", FULL).unwrap();
+    let at = |map: &str, offset| Place { map: s.maps.iter().position(|m| m.name == map).unwrap(), offset };
+    // `vram` begins 64K into the BAR, `rest` 4K.
+    assert_eq!(s.asked_at(at("vram", 0)), Some(s.attributes[0]));
+    assert_eq!(s.asked_at(at("vram", 0x1fff)), Some(s.attributes[0]));
+    assert_eq!(s.asked_at(at("rest", 0xf000)), Some(s.attributes[0]));
+    assert_eq!(s.asked_at(at("rest", 0x1_0fff)), Some(s.attributes[0]));
+    assert_eq!(s.asked_at(at("rest", 0x1_1000)), Some(s.attributes[2]));
+    assert_eq!(s.asked_at(at("regs", 0)), Some(s.attributes[1]));
+    let whole = Asked { device: 0, bar: 0, offset: 0, size: 1 << 20, ask: Attribute::Default };
+    assert_eq!(s.asked_at(at("rest", 0xefff)), Some(whole));
+    assert_eq!(s.asked_at(at("ram-0", 0)), None);
+    assert_eq!(s.asked_at(at("gap", 0)), None);
+}
+
+#[test]
+fn what_is_done_outside_is_one_hvc_and_a_clean_is_dc_civac() {
+    let program = "isb\nuser.store.4 vram+4, 0xffffffff\nuser.load.8 vram -> x3\ndma.store.1 vram+1, x2\n\
+                   dma.load.2 vram+2 -> x4\nattribute vram, cached\nclean vram+9";
+    let s = parse("a", &DESIGN.replace("store.8  vram+3, 0x1122334455667788", program)).unwrap();
+    let layout = Layout::of(&s);
+    let lowered = s.program.lower(&layout);
+    let mut expected = vec![Insn::Barrier(Barrier::Isb)];
+    expected.extend((1..=5).map(|op| Insn::Hvc { op }));
+    expected.extend([Insn::Mov { rt: scratch::ADDRESS, imm: layout.maps[0].va + 9 }, Insn::Clean]);
+    assert_eq!(lowered.insns[..8], expected);
+    assert_eq!(lowered.op[..8], [0, 1, 2, 3, 4, 5, 6, 6]);
+    for (insn, i) in lowered.insns.iter().zip(&lowered.op) {
+        assert_eq!(matches!(insn, Insn::Hvc { .. }), s.program.ops[*i].1.outside());
+    }
+    let place = Place { map: 0, offset: 9 };
+    assert_eq!(layout.va(place) - layout.ipa(place), 1 << 40);
+    assert!(!Insn::Hvc { op: 0 }.touches() && Insn::Clean.touches());
+
+    let touches = |program: &str| {
+        let text = DESIGN.split("[guest]").next().unwrap().to_owned()
+            + &format!("[guest]\nprogram = \"{program}\"\n[expect]\nall = \"endless\"");
+        parse("a", &text).unwrap_or_else(|e| panic!("{e}")).program.touches_memory()
+    };
+    for program in
+        ["user.store.1 vram, 1", "user.load.1 vram -> x0", "dma.store.1 vram, 1", "dma.load.1 vram -> x0", "clean vram"]
+    {
+        assert!(touches(program), "{program}");
+    }
+    assert!(!touches("attribute vram, cached") && !touches("isb"));
+}
+
+/// What a scenario is elsewhere, where it is carried to be run.
+#[test]
+fn a_scenario_survives_being_carried() {
+    for text in [DESIGN, FULL] {
+        let mut s = parse("a", text).unwrap();
+        let carried: Scenario = serde_json::from_str(&serde_json::to_string(&s).unwrap()).unwrap();
+        (s.story, s.source, s.erratum) = Default::default();
+        s.expect = Default::default();
+        s.program.text.clear();
+        assert_eq!(carried, s);
+    }
+    let json = serde_json::to_string(&parse("a", FULL).unwrap()).unwrap();
+    assert!(json.contains("\"write-combine\""));
+    let error = serde_json::from_str::<Scenario>(&json.replace("write-combine", "wc")).unwrap_err();
+    assert!(error.to_string().contains("no attribute `wc`"), "{error}");
+}
+
+#[test]
+fn the_outcomes_that_are_no_faults_of_a_stage() {
+    let outcomes = [
+        (Outcome::ContainedError { far: Some(4) }, "contained error", Some(4)),
+        (Outcome::ContainedError { far: None }, "contained error", None),
+        (Outcome::UncontainedError, "uncontained error", None),
+        (Outcome::SlotRefused { errno: 22, why: "cacheable without FWB".into() }, "slot refused", None),
+        (Outcome::PageFault { far: 8, write: true }, "page fault", Some(8)),
+    ];
+    let seen = |outcome: &Outcome| Observation { outcome: outcome.clone(), registers: BTreeMap::new() };
+    for (outcome, name, far) in &outcomes {
+        assert_eq!((outcome.name().as_str(), outcome.far(), outcome.esr(), outcome.stage()), (*name, *far, None, None));
+        assert!(outcome_names().iter().any(|n| n == name));
+        for (other, ..) in &outcomes {
+            let same = outcome == other || outcome.name() == other.name();
+            assert_eq!(seen(outcome).agrees_with(&seen(other)), same, "{outcome:?} {other:?}");
+        }
+        let json = serde_json::to_string(outcome).unwrap();
+        assert_eq!(serde_json::from_str::<Outcome>(&json).unwrap(), *outcome);
+    }
+    let agree = |a: Outcome, b: Outcome| seen(&a).agrees_with(&seen(&b));
+    let slot = |errno, why: &str| Outcome::SlotRefused { errno, why: why.into() };
+    assert!(agree(slot(22, "a"), slot(22, "b")) && !agree(slot(22, "a"), slot(14, "a")));
+    let contained = |far| Outcome::ContainedError { far };
+    assert!(!agree(contained(Some(4)), contained(Some(8))));
+    let fault = |far, write| Outcome::PageFault { far, write };
+    assert!(!agree(fault(8, true), fault(8, false)) && !agree(fault(8, true), fault(0, true)));
+    let shown = |outcome: Outcome| seen(&outcome).to_string();
+    assert_eq!(shown(slot(22, "no FWB")), "slot refused errno=22: no FWB");
+    assert_eq!(shown(fault(8, true)), "page fault write far=0x8");
+    assert_eq!(shown(contained(Some(4))), "contained error far=0x4");
+}
+
+/// What only a whole table shows: the line counts from the first line put in, the 7th of the file.
+#[rustfmt::skip]
+const PUT: &[(&str, u32, &str, &str)] = &[
+    ("[[platform]]", 0, "`platform` is a table, here it is a list", "[platform]"),
+    ("[platform]\nerror = 1", 1, "`error` is no key of the platform", "write `errors`"),
+    ("[platform]\nerrors = \"all-one\"", 1, "`all-one` is no answer to an access that fails", "write `all-ones`"),
+    ("[platform]\nerrors = \"?\"", 1, "`?` is no answer", "one of `all-ones`, `contained` and `uncontained`"),
+    ("[platform]\nerrors = 1", 1, "a string or a table, here it is an integer", "errors = \"all-ones\""),
+    ("[platform]\nerrors = {}", 1, "errors that say nothing", "`device"),
+    ("[platform]\nerrors = { devices = \"contained\" }", 1, "`devices` is no key of the errors", "write `device`"),
+    ("[platform]\nerrors = { normal = \"containd\" }", 1, "`containd` is no answer", "write `contained`"),
+    ("[platform]\nerrors = { normal = true }", 1, "`normal` is a string", "\"...\""),
+    ("[platform]\nnormal-nc = \"hole\"", 1, "`hole` is no state of Normal-NC", "write `holes`"),
+    ("[platform]\nnormal-nc = \"none\"", 1, "`none` is no state of Normal-NC", "one of `works`, `holes`"),
+    ("[platform]\ncoherent = \"yes\"", 1, "`coherent` is true or false", "without quotes"),
+    ("[platform]\nno-snoop = \"possibly\"", 1, "`possibly` is no state of No Snoop", "write `possible`"),
+    ("[platform]\nno-snoop = false", 1, "`no-snoop` is a string, here it is true or false", "\"...\""),
+    ("[platform]\ndescribed = 1", 1, "`described` is true or false", "`described = true`"),
+    ("[platform]\nerratum = \"\"", 1, "`` is no erratum", "1 to 64"),
+    ("[platform]\nerratum = \"Altra\"", 1, "`Altra` is no erratum", "a-z"),
+    ("[platform]\nerratum = \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"", 1, "is no erratum", "1 to 64"),
+    ("[platform]\nnormal-nc = \"works\"\nerratum = \"a\"", 1, "has `normal-nc` and `erratum`", "remove one"),
+    ("[attribute]", 0, "`attribute` is a list of tables", "[[attribute]]"),
+    ("[[attribute]]", 0, "an attribute needs the key `bar`", "DEVICE.INDEX"),
+    ("[[attribute]]\nbar = \"gpu.2\"", 0, "an attribute needs the key `ask`", "ask = \"write-combine\""),
+    ("[[attribute]]\nbar = \"gpu.3\"\nask = \"cached\"", 1, "no BAR `gpu.3`", "write `gpu.2`"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"write-combining\"", 2, "`write-combining` is no attribute", "write `write-combine`"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"wc\"", 2, "`wc` is no attribute", "one of `default`, `uncached`"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nattr = \"cached\"", 2, "`attr` is no key of an attribute", "the keys of an attribute"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\noffset = 1", 3, "0x1 is no multiple of 4K", "an attribute begins and ends at pages"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\noffset = \"1M\"", 3, "beyond the BAR, which has 1M", "at most 0xff000"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\nsize = 0", 3, "an attribute of 0x0 bytes", "multiple of 4K"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\nsize = 4097", 3, "an attribute of 0x1001 bytes", "multiple of 4K"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\noffset = 4096\nsize = \"1M\"", 4, "an attribute that ends beyond the BAR", "at most 0xff000"),
+    ("[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\nsize = 8192\n[[attribute]]\nbar = \"gpu.2\"\nask = \"cached\"\noffset = 4096\nsize = 4096", 4, "0x1000 to 0x1fff overlaps that of 0x0 to 0x1fff in `gpu.2`", "of its own"),
+];
+
+#[test]
+fn every_fault_of_a_table_names_its_line_and_a_remedy() {
+    for (lines, line, message, remedy) in PUT {
+        check(&with(lines), lines, 7 + line, message, remedy);
+    }
+    let many = |n: usize| {
+        let one = |i: usize| {
+            format!("[[attribute]]\nbar = \"gpu.2\"\noffset = {}\nsize = 4096\nask = \"cached\"\n", i * 4096)
+        };
+        with(&(0..n).map(one).collect::<String>())
+    };
+    assert!(parse("a", &many(scenario::file::MAX_ATTRIBUTES)).is_ok());
+    check(&many(65), "attributes", 7 + 5 * 64, "at most 64 attributes", "several scenarios");
 }
 
 #[test]
@@ -285,6 +569,18 @@ const REPLACED: &[(&str, &str, u32, &str, &str)] = &[
     ("[{ index = 2, size = \"1M\", prefetchable = true }]", "[]", 9, "at least one BAR", "add `bars"),
     ("[{ index = 2, size = \"1M\", prefetchable = true }]", "{ index = 2 }", 9, "list of tables", "once for each"),
     ("[{ index = 2, size = \"1M\", prefetchable = true }]", "[\"1M\"]", 9, "a BAR is a table, here it is a string", "once for each"),
+    ("bars = ", "class = \"vgaa\"\nbars = ", 9, "`vgaa` is no class", "write `vga`"),
+    ("bars = ", "class = \"toaster\"\nbars = ", 9, "`toaster` is no class", "`vga`, `display`, `ethernet` and `nvme`, or a number"),
+    ("bars = ", "class = 0x1000000\nbars = ", 9, "0x1000000 has more than 24 bits", "at most 0xffffff"),
+    ("bars = ", "class = \"-1\"\nbars = ", 9, "is negative", "such as"),
+    ("bars = ", "class = true\nbars = ", 9, "`class` is a number", "such as"),
+    ("bars = ", "no-snoop = \"never\"\nbars = ", 9, "`no-snoop` is true or false", "without quotes"),
+    ("bars = ", "no_snoop = true\nbars = ", 9, "`no_snoop` is no key of a device", "write `no-snoop`"),
+    ("index = 2, ", "index = 2, reads = \"clears\", ", 9, "`clears` is no kind of read", "write `clear`"),
+    ("index = 2, ", "index = 2, reads = true, ", 9, "`reads` is a string", "\"...\""),
+    ("index = 2, ", "index = 2, dead = 1, ", 9, "`dead` is true or false", "`dead = true`"),
+    ("index = 2, ", "index = 2, cached = \"yes\", ", 9, "`cached` is true or false", "`cached = true`"),
+    ("index = 2, ", "index = 2, cache = true, ", 9, "`cache` is no key of a BAR", "write `cached`"),
     ("prefetchable", "prefetcheable", 9, "no key of a BAR", "write `prefetchable`"),
     ("index = 2, ", "", 9, "a BAR needs the key `index`", "index = 0"),
     ("index = 2", "index = 6", 9, "BARs 0 to 5", "0 to 5"),
@@ -337,7 +633,15 @@ const REPLACED: &[(&str, &str, u32, &str, &str)] = &[
     ("[expect]", "[expected]", 22, "`expected` is no key of a scenario", "`expect`"),
     ("[expect]", "[[expect]]", 22, "`expect` is a table, here it is a list", "[expect]"),
     ("\"linux-6.1\"", "linux-6.1", 23, "`1` is no key of an outcome", "`\"linux-6.1\" = ...`"),
-    ("\"linux-6.1\"", "\"linux 6.1\"", 23, "`linux 6.1` is no policy", "policy's name"),
+    ("\"linux-6.1\"", "\"linux/6.1\"", 23, "`linux/6.1` is no policy", "policy's name"),
+    ("\"linux-6.1\"", "\"vga linux/6.1\"", 23, "`linux/6.1` is no policy", "policy's name"),
+    ("\"linux-6.1\"", "\"vga  linux-6.1\"", 23, "are not one space apart", "one space"),
+    ("\"linux-6.1\"", "\" vga\"", 23, "are not one space apart", "none before"),
+    ("\"linux-6.1\"", "\"vga\\tlinux-6.1\"", 23, "is no policy", "a space between"),
+    ("\"linux-6.1\"", "\" \"", 23, "`` is no policy", "policy's name"),
+    ("\"linux-6.1\"", "\"vga all\"", 23, "`all` stands with other policies", "`all` alone"),
+    ("\"linux-6.1\"", "\"vga x vga\"", 23, "`vga` is named twice", "keep one"),
+    ("\"linux-6.1\"", "\"vga linux-6.9\"", 24, "`linux-6.9` is named twice, first in line 23", "keep one"),
     ("\"linux-6.1\"", "\"\"", 23, "`` is no policy", "policy's name"),
     ("stage-2 alignment fault", "stage-2 alignmnet fault", 23, "is no outcome", "write \"stage-2 alignment fault\""),
     ("stage-2 alignment fault", "explosion", 23, "`explosion` is no outcome", "the outcomes are `completed`"),
@@ -349,6 +653,10 @@ const REPLACED: &[(&str, &str, u32, &str, &str)] = &[
     ("\"stage-2 alignment fault\"", "{}", 23, "says nothing", "\"completed\""),
     ("\"stage-2 alignment fault\"", "{ esr = 1 }", 23, "`completed` has no `esr`", "add `outcome"),
     ("\"stage-2 alignment fault\"", "{ outcome = \"mmio read\", far = 1 }", 23, "`mmio read` has no `far`", "remove it"),
+    ("\"stage-2 alignment fault\"", "{ outcome = \"contained error\", esr = 1 }", 23, "`contained error` has no `esr`", "remove it"),
+    ("\"stage-2 alignment fault\"", "{ outcome = \"uncontained error\", far = 1 }", 23, "`uncontained error` has no `far`", "remove it"),
+    ("\"stage-2 alignment fault\"", "{ outcome = \"page fault\", far = \"vram+0x100001\" }", 23, "beyond the map", "at most 0x100000"),
+    ("\"stage-2 alignment fault\"", "\"uncontaned error\"", 23, "is no outcome", "write \"uncontained error\""),
     ("\"stage-2 alignment fault\"", "{ outcome = \"stage-2 alignment fault\", esr = \"0x92000007\" }", 23, "0x92000007 reports `translation fault`", "correct"),
     ("\"stage-2 alignment fault\"", "{ outcome = \"stage-2 alignment fault\", far = \"vran\" }", 23, "no map `vran`", "write `vram`"),
     ("\"stage-2 alignment fault\"", "{ outcome = \"stage-2 alignment fault\", far = \"vram+0x100001\" }", 23, "`0x100001` is beyond the map", "at most 0x100000"),
@@ -417,6 +725,26 @@ const OPERATIONS: &[(&str, u32, &str, &str)] = &[
     ("exclusive.8 vram, 1 -> x1, x1", 28, "to one register", "two registers"),
     ("exclusive.8 vram, x2 -> x1, x2", 29, "the status goes to the register that is stored", "STXR"),
     ("exclusive.8 vram, x2 -> x2, x1", 25, "the value before goes to the register that is stored", "LDXR"),
+    ("clean", 1, "`clean` has 1 operand, here are none", "write `clean PLACE`"),
+    ("clean.8 vram", 1, "`clean` has no sizes", "write `clean PLACE`"),
+    ("clean vran", 7, "there is no map `vran`", "write `vram`"),
+    ("user.store vram, 1", 1, "`user.store` needs a size", "write `user.store.8 PLACE, VALUE`"),
+    ("user.stoer.4 vram, 1", 1, "`user.stoer.4` is no operation", "write `user.store.4`"),
+    ("user.store.3 vram, 1", 1, "`user.store` has no size `3`", "`user.store.1`"),
+    ("user.store.1 vram, 256", 20, "`256` does not fit in 1 byte", "`user.store.2`"),
+    ("user.store.1 vram, x16", 20, "no register `x16`", "x0 to x15"),
+    ("user.store.4 vram+2, 1", 14, "the offset 0x2 is no multiple of 4 bytes", "aligned to its own size"),
+    ("user.load.8 vram", 1, "`user.load.8` needs a register", "write `user.load.8 PLACE -> xR`"),
+    ("user.load.2 vram+1 -> x0", 13, "no multiple of 2 bytes", "aligned to its own size"),
+    ("dma.store.8 vram+4, 1", 13, "no multiple of 8 bytes", "every access of `dma.store`"),
+    ("dma.store.8 vram, 1 -> x1", 24, "`dma.store.8` has no result", "write `dma.store.8"),
+    ("dma.load.4 vram+1M -> x0", 12, "beyond the map", "at most"),
+    ("dma.laod.4 vram -> x0", 1, "`dma.laod.4` is no operation", "write `dma.load.4`"),
+    ("attribute vram", 11, "has 2 operands, here is 1", "write `attribute PLACE, ASK`"),
+    ("attribute vram, cache", 17, "`cache` is no attribute", "write `cached`"),
+    ("attribute vram, wb", 17, "`wb` is no attribute", "the attributes are `default`"),
+    ("attribute vram,", 16, "an attribute is missing", "the attributes are"),
+    ("attribute.4 vram, cached", 1, "`attribute` has no sizes", "write `attribute PLACE, ASK`"),
     ("dmb", 1, "`dmb` needs an option", "the options are `oshld`"),
     ("dmb oshts", 5, "`oshts` is no option of `dmb`", "write `dmb oshst`"),
     ("dsb everything", 5, "no option of `dsb`", "the options are"),
@@ -470,6 +798,39 @@ fn faults_that_need_more_than_a_line() {
     check(&program(&"copy vram, vram, 4096\n".repeat(65)), "copies", 82, "at most 256K", "copy less");
     assert!(parse("a", &program(&"copy vram, vram, 4096\n".repeat(64))).is_ok());
     check(&program("\u{1b}").replace("\"\"\"", "'''"), "escape", 18, "control character", "remove");
+
+    // What user space and a device reach: a BAR and RAM, no hole.
+    let of = |of: &str, operation: &str| {
+        let text = DESIGN.replace("bar = \"gpu.2\"", of);
+        text.replace("store.8  vram+3, 0x1122334455667788", operation)
+    };
+    let outside = ["user.store.1 vram, 1", "user.load.1 vram -> x1", "dma.store.1 vram, 1", "dma.load.1 vram -> x1"];
+    for operation in outside {
+        check(&of("hole = \"1M\"", operation), operation, 18, "the map `vram` is a hole", "of a BAR or of RAM");
+        assert!(parse("a", &of("ram = \"1M\"", operation)).is_ok());
+        let off = of("ram = \"1M\"", operation).replace("type = \"normal-nc\"\n", "");
+        assert!(parse("a", &off.replace("[guest]", "[guest]\nmmu = false")).is_ok());
+    }
+    for target in ["hole", "ram"] {
+        let text = of(&format!("{target} = \"1M\""), "attribute vram, cached");
+        check(&text, target, 18, "the map `vram` is of no BAR", "of a BAR");
+    }
+    let alone = |operation: &str| {
+        format!(
+            "title = \"t\"\n[[map]]\nname = \"a\"\nram = \"4K\"\ntype = \"normal-wb\"\n[guest]\nprogram = '{operation}'\n[expect]\nall = \"completed\"\n"
+        )
+    };
+    check(&alone("dma.store.1 a, 1"), "dma", 7, "`dma.store.1` needs a device", "[[device]]");
+    assert!(parse("a", &alone("user.store.1 a, 1")).is_ok());
+    check(
+        &alone("attribute a, default").replace("ram = \"4K\"", "bar = \"a.0\""),
+        "bar",
+        4,
+        "no BAR `a.0`",
+        "[[device]]",
+    );
+    let list = "[[attribute]]\nbar = \"a.0\"\nask = \"cached\"\n[[map]]";
+    check(&alone("").replace("[[map]]", list), "attribute", 3, "no BAR `a.0`", "[[device]]");
 
     let start = DESIGN.split("[expect]").next().unwrap();
     check(start, "expect", 1, "needs the key `expect`", "add `[expect]`");
@@ -529,6 +890,11 @@ fn faults_that_need_more_than_a_line() {
     check(&outcomes(65), "outcomes", 23, "at most 64 outcomes", "remove");
     let policies = |n: u64| (0..n).fold(DESIGN.to_owned(), |s, i| s + &format!("p{i} = \"endless\"\n"));
     assert!(parse("a", &policies(62)).is_ok());
+    let several = |n: u64| {
+        format!("{DESIGN}\"{}\" = \"endless\"\n", (0..n).map(|i| format!("p{i}")).collect::<Vec<_>>().join(" "))
+    };
+    assert!(parse("a", &several(62)).is_ok());
+    check(&several(63), "policies", 25, "at most 64 policies", "`all`");
     check(&policies(63), "policies", 25 + 62, "at most 64 policies", "`all`");
 
     let large = format!("{DESIGN}#{}", "a".repeat(256 << 10));
@@ -576,14 +942,21 @@ fn the_documentation_is_right() {
     let names = scenario::observation::outcome_names();
     let options = scenario::program::BARRIER_OPTIONS.map(|(n, _)| n);
     let types = memtype::arm::NAMES;
+    let platform = Errors::ALL.map(Errors::name).into_iter().chain(NcDefect::ALL.map(NcDefect::name));
+    let asks = Attribute::ALL.map(Attribute::name).into_iter().chain(Reads::ALL.map(Reads::name));
     let names = names.iter().map(String::as_str).chain(options).chain(types.map(|(n, _)| n));
+    let names = names.chain(platform).chain(asks).chain(["never", "possible"]);
     for name in names {
         assert!(text.contains(&format!("`{name}`")), "{name}");
     }
     for (name, byte) in types {
         assert!(text.contains(&format!("`{name}` | {byte:#04x} ")), "{name}");
     }
+    for (name, code) in Device::CLASSES {
+        assert!(text.contains(&format!("`{name}` | {code:#08x} ")), "{name}");
+    }
     let limits = [
+        (scenario::file::MAX_ATTRIBUTES, "at most 64 attributes"),
         (scenario::layout::MAX_MAPS, "at most 64 maps"),
         (scenario::program::MAX_OPS, "at most 512 operations"),
         (scenario::file::MAX_BARS, "at most 16 BARs"),

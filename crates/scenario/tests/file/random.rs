@@ -3,11 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use scenario::layout::{CODE_SIZE, DEVICE_BASE, MAX_MAPS, RAM_BASE, RAM_MAPS_BASE, REPORT_IPA};
-use scenario::program::Insn;
-use scenario::{Layout, Scenario, Target, parse};
+use scenario::layout::{CODE_SIZE, DEVICE_BASE, MAX_MAPS, RAM_BASE, RAM_MAPS_BASE, REPORT_IPA, Slot};
+use scenario::program::{Insn, Op};
+use scenario::{Asked, Layout, Scenario, Target, parse};
 
-use super::{DESIGN, FULL, OPERATIONS, REPLACED};
+use super::{DESIGN, FULL, OPERATIONS, PUT, REPLACED, with};
 
 const MMU_OFF: &str = "title = \"off\"\n[[map]]\nname = \"a\"\nram = \"4K\"\n[guest]\nmmu = false\nprogram = \"store.8 a, 1\\nisb\"\n[expect]\nall = [\"completed\", \"endless\"]\n";
 
@@ -84,6 +84,36 @@ fn holds(scenario: &Scenario) {
     assert!(taken.windows(2).all(|w| w[0].1 <= w[1].0), "{taken:x?}");
     assert!(layout.slots[0].size <= DEVICE_BASE - RAM_BASE);
 
+    for (i, a) in scenario.attributes.iter().enumerate() {
+        assert!(a.size > 0 && (a.offset | a.size).is_multiple_of(4096));
+        assert!(a.offset + a.size <= scenario.devices[a.device].bars[a.bar].size);
+        let meets = |b: &&Asked| {
+            (a.device, a.bar) == (b.device, b.bar)
+                && a.offset.max(b.offset) < (a.offset + a.size).min(b.offset + b.size)
+        };
+        assert!(scenario.attributes[i + 1..].iter().find(meets).is_none(), "{:?}", scenario.attributes);
+    }
+    assert!(scenario.devices.iter().all(|d| d.class <= 0xff_ffff));
+
+    for (i, (_, op)) in scenario.program.ops.iter().enumerate() {
+        let (at, bytes) = match *op {
+            Op::UserStore { size, at, .. } | Op::UserLoad { size, at, .. } => (at, size.bytes()),
+            Op::DmaStore { size, at, .. } | Op::DmaLoad { size, at, .. } => {
+                assert!(!scenario.devices.is_empty());
+                (at, size.bytes())
+            }
+            Op::SetAttribute { at, .. } => {
+                assert!(scenario.asked_at(at).is_some(), "operation {i}");
+                continue;
+            }
+            _ => continue,
+        };
+        // Aligned, inside one slot: a machine needs no second look.
+        assert_eq!(layout.ipa(at) % bytes, 0);
+        let inside = |s: &Slot| s.ipa <= layout.ipa(at) && layout.ipa(at) + bytes <= s.ipa + s.size;
+        assert!(layout.slots.iter().any(inside), "operation {i}");
+    }
+
     let lowered = scenario.program.lower(&layout);
     assert_eq!(lowered.insns.len(), lowered.op.len());
     let code = scenario::a64::assemble(&lowered).unwrap();
@@ -92,6 +122,11 @@ fn holds(scenario: &Scenario) {
         if let Insn::B { to } | Insn::Cbz { to, .. } | Insn::DecBne { to, .. } = insn {
             assert!(*to <= lowered.insns.len());
         }
+    }
+    for (insn, i) in lowered.insns.iter().zip(&lowered.op) {
+        let outside = scenario.program.ops[*i].1.outside();
+        assert_eq!(*insn == Insn::Hvc { op: *i as u16 }, outside);
+        assert_eq!(matches!(insn, Insn::Hvc { .. }), outside);
     }
     let destinations = scenario.program.destinations();
     let patterns = scenario.expect.by_policy.iter().flat_map(|(_, _, p)| p).chain(&scenario.expect.all);
@@ -174,16 +209,18 @@ fn bar_size() -> impl Strategy<Value = u64> {
 fn large() -> impl Strategy<Value = String> {
     let bars = vec((bar_size(), any::<bool>()), 1..=16);
     let maps = vec((0..3u8, any::<Index>(), any::<Index>(), any::<Index>()), 1..=MAX_MAPS);
-    let ops = vec((0..12u8, any::<Index>(), any::<Index>(), any::<Index>(), any::<u64>()), 0..=64);
+    let ops = vec((0..18u8, any::<Index>(), any::<Index>(), any::<Index>(), any::<u64>()), 0..=64);
     (bars, maps, ops, any::<bool>()).prop_map(|(bars, maps, ops, mmu)| {
         let mut text = String::from("title = \"large\"\n");
         for (i, (size, readonly)) in bars.iter().enumerate() {
+            text += &format!("[[attribute]]\nbar = \"d{i}.{}\"\nask = \"cached\"\n", i % 6);
             text += &format!(
                 "[[device]]\nname = \"d{i}\"\nbars = [{{ index = {}, size = {size}, readonly = {readonly} }}]\n",
                 i % 6
             );
         }
         let (mut sizes, mut ram) = (Vec::new(), 0);
+        let (mut reached, mut in_bars) = (Vec::new(), Vec::new());
         for (i, (kind, a, b, c)) in maps.iter().enumerate() {
             text += &format!("[[map]]\nname = \"m{i}\"\n");
             let size = match kind {
@@ -194,11 +231,14 @@ fn large() -> impl Strategy<Value = String> {
                     let size = 1 + c.index(pages - offset);
                     text +=
                         &format!("bar = \"d{bar}.{}\"\noffset = {}\nsize = {}\n", bar % 6, offset * 4096, size * 4096);
+                    in_bars.push(i);
+                    reached.push(i);
                     size as u64 * 4096
                 }
                 1 if ram < 60 << 20 => {
                     let size = (1 + a.index(1024)) as u64 * 4096;
                     ram += size;
+                    reached.push(i);
                     text += &format!("ram = {size}\n");
                     size
                 }
@@ -233,6 +273,23 @@ fn large() -> impl Strategy<Value = String> {
                 8 => format!("exclusive.{n} {at}, {small} -> x4, x5\n"),
                 9 => "dsb sy\n".into(),
                 10 => "jump start\n".into(),
+                11 => format!("clean {at}\n"),
+                // In a BAR or RAM, aligned: what user space and a device may do.
+                12..17 if !reached.is_empty() => {
+                    let map = reached[a.index(reached.len())];
+                    let aligned = format!("m{map}+{:#x}", b.index(sizes[map] as usize / 8) * 8);
+                    match op {
+                        12 => format!("user.store.{n} {aligned}, {small}\n"),
+                        13 => format!("user.load.{n} {aligned} -> x{}\n", value % 16),
+                        14 => format!("dma.store.{n} {aligned}, x{}\n", value % 16),
+                        15 => format!("dma.load.{n} {aligned} -> x6\n"),
+                        _ if in_bars.is_empty() => "isb\n".into(),
+                        _ => {
+                            let asks = ["default", "uncached", "write-combine", "cached"];
+                            format!("attribute m{}, {}\n", in_bars[a.index(in_bars.len())], asks[c.index(4)])
+                        }
+                    }
+                }
                 _ => format!("jump {at}\n"),
             };
         }
@@ -254,6 +311,9 @@ proptest! {
         answers(&DESIGN.replace("store.8  vram+3, 0x1122334455667788", &text));
         answers(&DESIGN.replace("vram+3, 0x1122334455667788", &text));
         answers(&DESIGN.replace("stage-2 alignment fault", &text));
+        answers(&DESIGN.replace("\"linux-6.1\"", &format!("\"{text}\"")));
+        answers(&with(&format!("[platform]\nerrors = \"{text}\"")));
+        answers(&with(&format!("[platform]\nerratum = \"{text}\"")));
     }
 
     #[test]
@@ -267,9 +327,10 @@ proptest! {
 
     /// Faults of the tables, two at once.
     #[test]
-    fn two_faults_get_an_answer(a in select(REPLACED), b in select(REPLACED), op in select(OPERATIONS)) {
+    fn two_faults_get_an_answer(a in select(REPLACED), b in select(REPLACED), put in select(PUT), op in select(OPERATIONS)) {
         let text = DESIGN.replacen(a.0, a.1, 1).replacen(b.0, b.1, 1);
         answers(&text);
+        answers(&with(put.0).replacen(a.0, a.1, 1));
         answers(&text.replace("load.8   vram+3 -> x0", op.0));
     }
 }
