@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Milliseconds a guest may run.
-const LIMIT: u64 = 1000;
+const LIMIT: u64 = 500;
 /// Exceptions to EL2 that one guest may cause.
 const MOST_EXITS: u32 = 1 << 16;
 /// PSTATE at the start: EL1h, with D, A, I and F masked.

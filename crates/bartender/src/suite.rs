@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use hyp::Policy;
+use platform::errata;
 use scenario::Scenario;
 
 use crate::input::unknown;
@@ -94,7 +95,14 @@ fn read(path: &Path) -> Result<Case, String> {
 /// # Errors
 /// With the file's name, the line, and what would be right.
 pub fn check(name: &str, text: &str) -> Result<Scenario, String> {
-    let scenario = scenario::parse(name, text).map_err(|e| e.to_string())?;
+    let mut scenario = scenario::parse(name, text).map_err(|e| e.to_string())?;
+    if let Some(erratum) = &scenario.erratum {
+        let found = errata::named(erratum).ok_or_else(|| {
+            let names: Vec<&str> = errata::all().iter().map(|e| e.name.as_str()).collect();
+            unknown(&format!("{name}: [platform] erratum"), erratum, &names)
+        })?;
+        scenario.platform = found.apply(scenario.platform);
+    }
     let names: Vec<&str> = Policy::ALL.iter().map(|p| p.name()).collect();
     for (policy, line, _) in &scenario.expect.by_policy {
         if !names.contains(&policy.as_str()) {

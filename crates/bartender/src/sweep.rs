@@ -144,7 +144,7 @@ pub struct Class {
 }
 
 /// The ways known, all of QEMU (TCG), seen with 10.0.2. A difference is of the first class it fits.
-pub const CLASSES: [Class; 11] = [
+pub const CLASSES: [Class; 12] = [
     Class {
         name: "reserved-mair",
         part: Part::Attr,
@@ -291,10 +291,21 @@ pub const CLASSES: [Class; 11] = [
         right: Right::Open,
         source: "DDI 0487 DecodeShareability, K1.2; QEMU target/arm/ptw.c: combine_cacheattrs",
         holds: |row| {
-            let seen = |bits| if bits == 1 { Shareability::Non } else { Shareability::from_bits(bits).0 };
-            let both = seen(row.inputs.s1_sh).stronger(seen(row.inputs.s2_sh));
             (row.inputs.s1_sh == 1 || row.inputs.s2_sh == 1)
-                && row.theirs.sh == sh_bits(both.effective(row.their_type()))
+                && row.theirs.sh == sh_bits(qemu_sh(&row.inputs).effective(row.their_type()))
+        },
+    },
+    Class {
+        name: "reserved-mair-sh",
+        part: Part::Sh,
+        says: "The MAIR byte is reserved and QEMU reports it as it is, or with one half of it exchanged. We take it as Device, \
+               which is Outer Shareable; QEMU does not, and reports what SH says.",
+        right: Right::Open,
+        source: "DDI 0487 D24.2.127 MAIR_EL1, K1.2; QEMU target/arm/ptw.c: combine_cacheattrs",
+        holds: |row| {
+            row.combined.stage1().reserved_mair.is_some()
+                && Stage1::decode(row.theirs.attr, 0, Features::LATEST).reserved_mair.is_some()
+                && row.theirs.sh == sh_bits(qemu_sh(&row.inputs))
         },
     },
 ];
@@ -317,6 +328,14 @@ const fn qemu_device(inputs: &Inputs) -> u8 {
         strict += 4;
     }
     0xc
+}
+
+/// What QEMU makes of the two SH fields, where 0b01 is as 0b00.
+const fn qemu_sh(inputs: &Inputs) -> Shareability {
+    const fn of(bits: u8) -> Shareability {
+        if bits == 1 { Shareability::Non } else { Shareability::from_bits(bits).0 }
+    }
+    of(inputs.s1_sh).stronger(of(inputs.s2_sh))
 }
 
 /// PAR_EL1.SH, which is coded as a descriptor's.

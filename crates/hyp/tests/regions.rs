@@ -695,3 +695,426 @@ fn the_stories_meet_every_refusal() {
     assert!(taken > 2000, "{taken}");
     assert_eq!(met.len(), 13, "all but a bad BAR: {met:?}");
 }
+
+// ---- clause by clause ---------------------------------------------------------------------------------------------------------
+
+const K64: u64 = 0x1_0000;
+const M1: u64 = 1 << 20;
+const BAR2: Index = Index(2);
+const WC: Attribute = Attribute::WriteCombine;
+
+type Dev = Device<4, 6>;
+
+fn device(uapi: Uapi) -> Dev {
+    Dev::new(Policy::Subregions, uapi, &[Bar::new(2, BAR_PA, M1)]).unwrap()
+}
+fn pgprot(d: &Dev, id: MapId) -> Pgprot {
+    d.mapping(id).unwrap().vma.pgprot
+}
+
+/// A doorbell in the first 64 KiB, a buffer to be write-combining in the next. Each uAPI does what it can; the answer is how
+/// the two are mapped.
+fn doorbell_and_buffer(uapi: Uapi, d: &mut Dev) -> Result<(Pgprot, Pgprot), Class> {
+    let both = (|| {
+        let buffer = match uapi {
+            Uapi::NextMmap => {
+                d.set_next(WC)?;
+                d.mmap(BAR2, K64, K64)?
+            }
+            Uapi::WholeIndex => {
+                d.set(BAR2, WC)?;
+                let buffer = d.mmap(BAR2, K64, K64)?;
+                d.set(BAR2, Attribute::Uncached)?;
+                buffer
+            }
+            Uapi::Subregions => {
+                let part = d.create(BAR2, K64, K64, WC)?;
+                d.mmap(part, 0, K64)?
+            }
+            Uapi::Alias => {
+                let alias = d.create(BAR2, 0, M1, WC)?;
+                d.mmap(alias, K64, K64)?
+            }
+            Uapi::DmaBuf => {
+                let buffer = d.create(BAR2, K64, K64, Attribute::Default)?;
+                d.set(buffer, WC)?;
+                d.mmap(buffer, 0, K64)?
+            }
+        };
+        Ok((d.mmap(BAR2, 0, K64)?, buffer))
+    })();
+    both.map(|(doorbell, buffer)| (pgprot(d, doorbell), pgprot(d, buffer))).map_err(|e| class(&e))
+}
+
+/// What user space can say of one BAR by each uAPI, and what a guest gets when a VMM that has said it maps the BAR whole.
+#[test]
+fn a_doorbell_and_a_write_combining_buffer_in_one_bar() {
+    use Pgprot::{Noncached, WriteCombine};
+    let both = Ok((Noncached, WriteCombine));
+    let apart: &[_] = &[(0, K64, Noncached), (K64, K64, WriteCombine), (2 * K64, M1 - 2 * K64, Noncached)];
+    let all_wc: &[_] = &[(0, M1, WriteCombine)];
+    let all_nc: &[_] = &[(0, M1, Noncached)];
+    for (uapi, process, guest) in [
+        // One mmap after the other: a process can; of a BAR mapped whole nothing can be said in part.
+        (Uapi::NextMmap, both, all_nc),
+        // The index is one, and it is mapped.
+        (Uapi::WholeIndex, Err(Class::Busy), all_wc),
+        (Uapi::Subregions, both, apart),
+        // By index a process can; the alias is of the whole BAR, and so is what a guest gets by it.
+        (Uapi::Alias, both, all_wc),
+        (Uapi::DmaBuf, both, apart),
+    ] {
+        let mut d = device(uapi);
+        assert_eq!(doorbell_and_buffer(uapi, &mut d), process, "{uapi:?}");
+        // The process goes, what it asked for stays.
+        for id in d.mappings().map(|m| m.id).collect::<Vec<_>>() {
+            d.munmap(id).unwrap();
+        }
+        let mut pieces = Vec::new();
+        let whole: Result<(), Refused> = d.mmap_bar(2, |m, pa| {
+            assert_eq!(pa.0, BAR_PA.0 + m.area.offset);
+            pieces.push((m.area.offset, m.area.size, m.vma.pgprot));
+            Ok(())
+        });
+        assert_eq!((whole, &pieces[..]), (Ok(()), guest), "{uapi:?}");
+    }
+    // Under a policy without attributes nobody can ask, by whichever uAPI.
+    for policy in Policy::ALL.into_iter().filter(|p| *p != Policy::Subregions) {
+        for uapi in Uapi::ALL {
+            let mut d = Dev::new(policy, uapi, &[Bar::new(2, BAR_PA, M1)]).unwrap();
+            assert_eq!(doorbell_and_buffer(uapi, &mut d), Err(Class::NoAttribute), "{policy:?} {uapi:?}");
+        }
+    }
+}
+
+#[test]
+fn each_uapi_has_its_calls_and_no_other() {
+    for uapi in Uapi::ALL {
+        let mut d = device(uapi);
+        let has = |r: Result<(), Refused>| !matches!(r, Err(Refused::NoCall { uapi: u }) if u == uapi);
+        let set_next = has(d.set_next(WC));
+        let set_bar = has(d.set(BAR2, Attribute::Default).map(drop));
+        let part = d.create(BAR2, 0, K64, WC);
+        let whole = d.create(BAR2, 0, M1, Attribute::Default);
+        let set_own = whole.or(part).is_ok_and(|own| has(d.set(own, Attribute::Uncached).map(drop)));
+        let overlap = matches!((&part, &whole), (Ok(_), Ok(_)));
+        let calls = (set_next, set_bar, has(part.map(drop)), has(whole.map(drop)), set_own, overlap);
+        assert_eq!(
+            calls,
+            match uapi {
+                Uapi::NextMmap => (true, false, false, false, false, false),
+                Uapi::WholeIndex => (false, true, false, false, false, false),
+                // The whole BAR overlaps the part.
+                Uapi::Subregions => (false, false, true, true, true, false),
+                Uapi::Alias => (false, false, false, true, false, false),
+                Uapi::DmaBuf => (false, false, true, true, true, true),
+            },
+            "{uapi:?}"
+        );
+        assert_eq!(Uapi::named(uapi.name()), Some(uapi));
+        assert!(!uapi.source().is_empty());
+    }
+}
+
+#[test]
+fn asked_twice_it_is_there_once_and_no_index_comes_twice() {
+    for uapi in [Uapi::Subregions, Uapi::Alias, Uapi::DmaBuf] {
+        let mut d = device(uapi);
+        let a = d.create(BAR2, 0, M1, WC).unwrap();
+        assert_eq!((a, d.create(BAR2, 0, M1, WC)), (Index(FIRST_DYNAMIC), Ok(a)));
+        d.remove(a).unwrap();
+        assert_eq!(d.create(BAR2, 0, M1, WC), Ok(Index(FIRST_DYNAMIC + 1)), "{uapi:?}");
+        // Nor does a mapping's number, and a stale one maps nothing.
+        let first = d.mmap(BAR2, 0, PAGE).unwrap();
+        d.munmap(first).unwrap();
+        let second = d.mmap(BAR2, 0, PAGE).unwrap();
+        assert!(first != second && d.munmap(first) == Err(Refused::NoMapping(first)));
+    }
+}
+
+#[test]
+fn subregions_overlap_is_refused_when_they_are_made_and_an_alias_when_it_is_mapped() {
+    let mut d = device(Uapi::Subregions);
+    let part = d.create(BAR2, K64, K64, WC).unwrap();
+    for (offset, size) in [(0, K64 + PAGE), (2 * K64 - PAGE, PAGE), (K64, K64), (0, M1)] {
+        let answer = d.create(BAR2, offset, size, Attribute::Uncached);
+        assert!(matches!(answer, Err(Refused::Overlap { with, .. }) if with.index == part), "{answer:?}");
+    }
+    d.create(BAR2, 0, K64, Attribute::Uncached).unwrap();
+    d.create(BAR2, 2 * K64, PAGE, Attribute::Uncached).unwrap();
+    assert_eq!(d.create(part, 0, PAGE, WC), Err(Refused::NotABar(part)), "a child has no children");
+
+    let mut d = device(Uapi::Alias);
+    let wc = d.create(BAR2, 0, M1, WC).unwrap();
+    let uc = d.create(BAR2, 0, M1, Attribute::Uncached).unwrap();
+    let mapped = d.mmap(wc, 0, 2 * PAGE).unwrap();
+    for index in [BAR2, uc] {
+        let answer = d.mmap(index, PAGE, PAGE);
+        assert!(matches!(answer, Err(Refused::Conflict { with, .. }) if with.id == mapped), "{answer:?}");
+        d.mmap(index, 2 * PAGE, PAGE).unwrap();
+    }
+    // The same type twice is no conflict; nor is another once the first is gone.
+    let again = d.mmap(wc, 0, PAGE).unwrap();
+    d.munmap(mapped).unwrap();
+    d.mmap(uc, PAGE, PAGE).unwrap();
+    assert!(matches!(d.mmap(uc, 0, PAGE), Err(Refused::Conflict { .. })));
+    d.munmap(again).unwrap();
+    d.mmap(uc, 0, PAGE).unwrap();
+}
+
+/// Two mappings differ where their types do: that one was asked for and the other is the default is no difference.
+#[test]
+fn uncached_that_was_asked_for_is_the_uncached_of_the_default() {
+    let facts = |cached| Facts { cached, ..Facts::default() };
+    for (cached, asked) in [(false, Attribute::Uncached), (true, Attribute::Cached)] {
+        let bar = Bar::new(2, BAR_PA, M1).with(facts(cached));
+        let mut d = Dev::new(Policy::Subregions, Uapi::Alias, &[bar]).unwrap();
+        let alias = d.create(BAR2, 0, M1, asked).unwrap();
+        let (a, b) = (d.mmap(BAR2, 0, PAGE).unwrap(), d.mmap(alias, 0, PAGE).unwrap());
+        let (a, b) = (d.mapping(a).unwrap(), d.mapping(b).unwrap());
+        assert!(a.vma == b.vma && a.why != b.why, "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn what_is_mapped_is_not_removed_nor_detached() {
+    let mut d = device(Uapi::Subregions);
+    let part = d.create(BAR2, 0, K64, WC).unwrap();
+    let (a, b) = (d.mmap(part, 0, PAGE).unwrap(), d.mmap(part, PAGE, PAGE).unwrap());
+    for id in [a, b] {
+        let busy = Err(Refused::Busy { with: *d.mapping(id).unwrap() });
+        assert_eq!((d.remove(part), d.detach()), (busy, busy));
+        d.munmap(id).unwrap();
+    }
+    let bar = d.mmap(BAR2, M1 - PAGE, PAGE).unwrap();
+    // Mapped by the BAR: that is not by the part. It is by the device.
+    d.remove(part).unwrap();
+    assert!(d.detach().is_err());
+    d.munmap(bar).unwrap();
+    assert_eq!(d.detach(), Ok(()));
+    assert_eq!(d.remove(BAR2), Err(Refused::NoRegion(BAR2)), "a BAR is not removed");
+}
+
+#[test]
+fn an_attribute_changes_under_a_mapping_where_the_proposal_has_that() {
+    // A subregion's: what is mapped of it comes back, and KVM is told of all of it.
+    let mut d = device(Uapi::Subregions);
+    let part = d.create(BAR2, K64, K64, Attribute::Uncached).unwrap();
+    assert_eq!(d.set(part, Attribute::Uncached), Ok(None), "nothing is mapped");
+    let (a, b) = (d.mmap(part, 0, PAGE).unwrap(), d.mmap(part, 8 * PAGE, PAGE).unwrap());
+    let zap = d.set(part, WC).unwrap().unwrap();
+    assert_eq!((zap.pa, zap.size, zap.vma.pgprot), (Oa(BAR_PA.0 + K64), K64, Pgprot::WriteCombine));
+    assert_eq!((pgprot(&d, a), pgprot(&d, b)), (Pgprot::WriteCombine, Pgprot::WriteCombine));
+    // A whole index and a buffer: before they are mapped.
+    let mut d = device(Uapi::WholeIndex);
+    assert_eq!(d.set(BAR2, WC), Ok(None));
+    let id = d.mmap(BAR2, 0, PAGE).unwrap();
+    assert_eq!(d.set(BAR2, Attribute::Default), Err(Refused::Busy { with: *d.mapping(id).unwrap() }));
+    let mut d = device(Uapi::DmaBuf);
+    let buffer = d.create(BAR2, 0, K64, Attribute::Default).unwrap();
+    assert_eq!(d.set(buffer, WC), Ok(None));
+    let id = d.mmap(buffer, 0, PAGE).unwrap();
+    assert_eq!(d.set(buffer, Attribute::Default), Err(Refused::Busy { with: *d.mapping(id).unwrap() }));
+}
+
+/// KVM is told of a range: where the BAR's own mapping, of another type, lies in it, what it is told would be false of that.
+#[test]
+fn an_attribute_does_not_change_around_the_mapping_of_another_region() {
+    let mut d = device(Uapi::Subregions);
+    let part = d.create(BAR2, 0, 2 * PAGE, Attribute::Uncached).unwrap();
+    d.mmap(part, 0, PAGE).unwrap();
+    let own = d.mmap(BAR2, PAGE, PAGE).unwrap();
+    assert!(matches!(d.set(part, WC), Err(Refused::Conflict { with, .. }) if with.id == own));
+    assert_eq!(d.region(part).unwrap().attribute, Attribute::Uncached);
+    // To the type that is there it does.
+    assert!(d.set(part, Attribute::Default).unwrap().is_some());
+    d.munmap(own).unwrap();
+    assert!(d.set(part, WC).unwrap().is_some());
+}
+
+/// "A rather gross interface": it is a device's, and whoever maps next has it.
+#[test]
+fn the_next_mmap_takes_the_attribute_whoever_it_is_and_whether_or_not_it_succeeds() {
+    let bars = [Bar::new(0, Oa(BAR_PA.0 + M1), K64), Bar { mmap: false, ..Bar::new(1, Oa(0), PAGE) }, Bar::new(2, BAR_PA, M1)];
+    let next = || {
+        let mut d = Device::<1, 1>::new(Policy::Subregions, Uapi::NextMmap, &bars).unwrap();
+        d.set_next(WC).unwrap();
+        d
+    };
+    // Meant for BAR 2, had by BAR 0.
+    let mut d = next();
+    let id = d.mmap(Index(0), 0, PAGE).unwrap();
+    assert_eq!(d.mapping(id).unwrap().vma.pgprot, Pgprot::WriteCombine);
+    d.set_next(Attribute::Cached).unwrap();
+    // No driver's authority: that is found when it is mapped.
+    assert_eq!(d.mmap(BAR2, 0, PAGE), Err(Refused::Attribute(NoAttribute::NotCacheable)));
+    d.set_next(WC).unwrap();
+    assert!(matches!(d.mmap(BAR2, 0, PAGE), Err(Refused::Full { places: 1 })));
+    d.munmap(id).unwrap();
+    let id = d.mmap(BAR2, 0, PAGE).unwrap();
+    assert_eq!(d.mapping(id).unwrap().vma.pgprot, Pgprot::Noncached);
+    // Refused for each reason, early or late.
+    for (index, offset, size, refused) in [
+        (7, 0, PAGE, Class::NoRegion),
+        (2, 1, PAGE, Class::Unaligned),
+        (2, M1, PAGE, Class::Outside),
+        (1, 0, PAGE, Class::NotMappable),
+    ] {
+        let mut d = next();
+        assert_eq!(class(&d.mmap(Index(index), offset, size).unwrap_err()), refused);
+        let id = d.mmap(BAR2, 0, PAGE).unwrap();
+        assert_eq!(d.mapping(id).unwrap().vma.pgprot, Pgprot::Noncached, "{refused:?}");
+    }
+}
+
+/// "A device specific kernel driver providing adequate authority": without it nobody has cacheable memory.
+#[test]
+fn cached_takes_the_authority_of_a_driver() {
+    for uapi in Uapi::ALL {
+        for cached in [false, true] {
+            let bar = Bar::new(2, BAR_PA, M1).with(Facts { cached, prefetchable: true, vga: true, ..Facts::default() });
+            let mut d = Dev::new(Policy::Subregions, uapi, &[bar]).unwrap();
+            let ask = match uapi {
+                Uapi::NextMmap => d.set_next(Attribute::Cached).and_then(|()| d.mmap(BAR2, 0, M1)).map(drop),
+                Uapi::WholeIndex => d.set(BAR2, Attribute::Cached).map(drop),
+                _ => d.create(BAR2, 0, M1, Attribute::Cached).map(drop),
+            };
+            let wanted = if cached { Ok(()) } else { Err(Refused::Attribute(NoAttribute::NotCacheable)) };
+            assert_eq!(ask, wanted, "{uapi:?}");
+        }
+    }
+}
+
+#[test]
+fn the_pages_of_an_msix_table_are_not_mapped() {
+    // A table of 40 entries and its PBA, from the middle of a page over the next.
+    let msix = Some(Area { offset: 0x4800, size: 0x900 });
+    let mut d = Dev::new(Policy::Linux6_1, Uapi::NextMmap, &[Bar { msix, ..Bar::new(2, BAR_PA, M1) }]).unwrap();
+    for (offset, size, fine) in [
+        (0, 0x4000, true),
+        (0x6000, M1 - 0x6000, true),
+        (0, 0x5000, false),
+        (0x4000, PAGE, false),
+        (0x5000, PAGE, false),
+        (0x5000, M1 - 0x5000, false),
+        (0, M1, false),
+    ] {
+        let answer = d.mmap(BAR2, offset, size);
+        let refused = Err(Refused::NotMappable(Area { offset, size }));
+        assert!(if fine { answer.is_ok() } else { answer == refused }, "{offset:#x}+{size:#x}: {answer:?}");
+    }
+    // A whole BAR with a hole in it cannot be mapped.
+    assert!(matches!(d.mmap_bar(2, |_, _| Ok::<_, Refused>(())), Err(Refused::NotMappable(_))));
+}
+
+#[test]
+fn only_sparse_areas_are_mapped_and_each_by_itself() {
+    let mut sparse = [None; MAX_AREAS];
+    sparse[0] = Some(Area { offset: 0, size: 0x4000 });
+    sparse[3] = Some(Area { offset: 0x8000, size: 0x2000 });
+    let mut d = Dev::new(Policy::Subregions, Uapi::Subregions, &[Bar { sparse, ..Bar::new(2, BAR_PA, M1) }]).unwrap();
+    for (offset, size, fine) in [
+        (0, 0x4000, true),
+        (0x1000, 0x1000, true),
+        (0x8000, 0x2000, true),
+        (0x3000, 0x2000, false),
+        (0x4000, 0x1000, false),
+        (0x7000, 0x2000, false),
+        (0, 0xa000, false),
+        (M1 - PAGE, PAGE, false),
+    ] {
+        let answer = d.mmap(BAR2, offset, size);
+        let refused = Err(Refused::NotMappable(Area { offset, size }));
+        assert!(if fine { answer.is_ok() } else { answer == refused }, "{offset:#x}+{size:#x}: {answer:?}");
+    }
+    // A part may lie over the end of an area; of it, too, the area alone is mapped.
+    let part = d.create(BAR2, 0x3000, 0x2000, Attribute::Uncached).unwrap();
+    d.mmap(part, 0, PAGE).unwrap();
+    assert_eq!(d.mmap(part, PAGE, PAGE), Err(Refused::NotMappable(Area { offset: 0x4000, size: PAGE })));
+}
+
+#[test]
+fn full_tables_refuse_and_what_is_there_is_still_found() {
+    let mut d = Device::<1, 1>::new(Policy::Subregions, Uapi::Subregions, &[Bar::new(2, BAR_PA, M1)]).unwrap();
+    let part = d.create(BAR2, 0, PAGE, WC).unwrap();
+    assert_eq!(d.create(BAR2, PAGE, PAGE, WC), Err(Refused::Full { places: 1 }));
+    assert_eq!(d.create(BAR2, 0, PAGE, WC), Ok(part));
+    let id = d.mmap(part, 0, PAGE).unwrap();
+    assert_eq!(d.mmap(part, 0, PAGE), Err(Refused::Full { places: 1 }));
+    d.munmap(id).unwrap();
+    d.mmap(part, 0, PAGE).unwrap();
+}
+
+/// Any description of a device is taken or refused, and at the ends of all addresses the calls still answer.
+#[test]
+fn hostile_bars() {
+    const NUMBERS: [u64; 14] =
+        [0, 1, 4095, 4096, 4097, 8192, 12288, 1 << 20, 1 << 31, 1 << 62, 1 << 63, (1 << 63) + 4096, !4095, u64::MAX];
+    let r = &mut Random(7);
+    let mut taken = 0;
+    for _ in 0..200_000 {
+        let wild = |r: &mut Random| Area { offset: r.of(&NUMBERS), size: r.of(&NUMBERS) };
+        let mut bars = Vec::new();
+        for _ in 0..1 + r.below(2) {
+            let mut bar = Bar::new(r.below(8) as u8, Oa(r.of(&NUMBERS)), r.of(&NUMBERS));
+            bar.msix = r.one_in(3).then(|| wild(r));
+            bar.sparse[r.below(4) as usize] = r.one_in(4).then(|| wild(r));
+            bars.push(bar);
+        }
+        let good = |(i, bar): (usize, &Bar)| {
+            let (pa, size) = (u128::from(bar.pa.0), u128::from(bar.size));
+            let inside = |a: &Area| a.size > 0 && u128::from(a.offset) + u128::from(a.size) <= size;
+            bar.index < 6
+                && bars[..i].iter().all(|b| b.index != bar.index)
+                && [12..=63].iter().flat_map(|bits| bits.clone()).any(|bit| size == 1 << bit)
+                && pa.is_multiple_of(size)
+                && pa + size <= 1 << 64
+                && bar.msix.iter().chain(bar.sparse.iter().flatten()).all(inside)
+        };
+        let fine = bars.iter().enumerate().all(good);
+        let device = Dev::new(Policy::Subregions, Uapi::DmaBuf, &bars);
+        assert_eq!(device.is_ok(), fine, "{bars:x?}: {device:x?}");
+        let Ok(mut d) = device else { continue };
+        taken += 1;
+        for bar in &bars {
+            let index = Index(bar.index.into());
+            for (offset, size) in [(0, bar.size), (bar.size - PAGE, PAGE), (bar.size, PAGE), (!4095, PAGE), (PAGE, !4095)] {
+                let made = d.create(index, offset, size, WC);
+                assert_eq!(made.is_ok(), offset < bar.size && size <= bar.size, "{bar:x?} {offset:#x} {size:#x}: {made:?}");
+                let _ = made.and_then(|i| d.mmap(i, 0, size)).map(|_| ());
+                let _ = d.mmap(index, offset, size);
+            }
+            let _: Result<(), Refused> = d.mmap_bar(bar.index, |_, _| Ok(()));
+        }
+    }
+    assert!(taken > 100, "{taken}");
+}
+
+/// Each refusal says what to do about it, and gives the errno a kernel would.
+#[test]
+fn refusals_have_words_and_numbers() {
+    let mut d = device(Uapi::Subregions);
+    let part = d.create(BAR2, 0, K64, WC).unwrap();
+    let id = d.mmap(part, 0, K64).unwrap();
+    let with = *d.mapping(id).unwrap();
+    let area = Area { offset: 0, size: K64 };
+    for (refused, errno, words) in [
+        (Refused::NoCall { uapi: Uapi::Alias }, 25, "`alias` has no such call"),
+        (d.mmap(BAR2, 0, K64).unwrap_err(), 16, "no page has two types at once; unmap that one first"),
+        (d.remove(part).unwrap_err(), 16, "in use by the mapping of BAR 2 0x0+0x10000 (pgprot_writecombine, by region 9)"),
+        (d.create(BAR2, 0, PAGE, WC).unwrap_err(), 17, "0x0+0x1000 overlaps region 9 (0x0+0x10000, `write-combine`)"),
+        (d.create(BAR2, K64, K64, Attribute::Cached).unwrap_err(), 95, "this one has none"),
+        (d.mmap(Index(77), 0, K64).unwrap_err(), 2, "there is no region 77"),
+        (d.munmap(MapId(77)).unwrap_err(), 2, "there is no mapping 77"),
+        (d.mmap(part, 0, M1).unwrap_err(), 22, "0x0+0x100000 leaves the region, which has 0x10000 bytes"),
+        (d.mmap(part, 0, 1).unwrap_err(), 22, "0x0+0x1: offset and size must be multiples of 4 KiB"),
+        (d.create(part, 0, PAGE, WC).unwrap_err(), 22, "region 9 is no BAR"),
+        (Refused::NotMappable(area), 22, "0x0+0x10000 may not be mapped"),
+        (Refused::Full { places: 4 }, 28, "all 4 places are taken"),
+        (Refused::Busy { with }, 16, "unmap it first"),
+        (Dev::new(Policy::Vga, Uapi::Alias, &[Bar::new(6, Oa(0), 1)]).unwrap_err(), 22, "BAR 6 at 0x0, 0x1 bytes"),
+    ] {
+        assert!(refused.to_string().contains(words), "{refused}");
+        assert_eq!(refused.errno(), errno, "{refused}");
+    }
+}

@@ -112,8 +112,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// The class code of a device that does not say one: "device does not fit any defined class" (PCI Code and ID
-    /// Assignment Specification, base class FFh).
+    /// The class code of a device that does not say one: base class FFh, of devices that fit no other (PCI Code and ID
+    /// Assignment Specification).
     pub const NO_CLASS: u32 = 0xff_0000;
     /// The class codes that have a name in a file.
     pub const CLASSES: [(&str, u32); 4] =

@@ -939,7 +939,7 @@ fn the_documentation_is_right() {
     }
     let bad = DESIGN.replace("type = \"normal-nc\"", "type = \"normal-nc\"\nsiez = \"64K\"");
     assert!(text.contains(&parse("vram.toml", &bad).unwrap_err().to_string()));
-    let names = scenario::observation::outcome_names();
+    let names = outcome_names();
     let options = scenario::program::BARRIER_OPTIONS.map(|(n, _)| n);
     let types = memtype::arm::NAMES;
     let platform = Errors::ALL.map(Errors::name).into_iter().chain(NcDefect::ALL.map(NcDefect::name));
