@@ -27,6 +27,8 @@ pub mod input;
 pub mod kernel;
 pub mod linux_at;
 pub mod machine;
+pub mod matrix;
+pub mod page;
 pub mod show;
 pub mod suite;
 pub mod sweep;

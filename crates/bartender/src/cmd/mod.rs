@@ -9,6 +9,7 @@ pub mod decode;
 pub mod errata;
 pub mod explain;
 pub mod lab;
+pub mod matrix;
 pub mod policies;
 pub mod run;
 pub mod sweep;
@@ -22,6 +23,8 @@ pub type Result<T = ExitCode> = std::result::Result<T, Error>;
 pub enum Command {
     /// Run scenarios on the model or on a real kernel, and say whether the expectations are met
     Run(run::Args),
+    /// Scenarios, policies and machines at a glance, and as a page
+    Matrix(matrix::Args),
     /// Who can decide the stage-2 type, and what each decides
     Policies(policies::Args),
     /// What two stages of translation combine to, and what follows from it
@@ -50,6 +53,7 @@ impl Command {
     pub fn run(self) -> Result {
         match self {
             Self::Run(args) => run::run(&args),
+            Self::Matrix(args) => matrix::run(&args),
             Self::Policies(args) => policies::run(&args),
             Self::Lab(args) => lab::run(args),
             Self::Explain(args) => explain::run(&args),

@@ -107,7 +107,7 @@ impl FromStr for On {
     }
 }
 
-fn policy_named(name: &str) -> std::result::Result<Policy, String> {
+pub(crate) fn policy_named(name: &str) -> std::result::Result<Policy, String> {
     Policy::named(name).ok_or_else(|| {
         let names: Vec<&str> = Policy::ALL.iter().map(|p| p.name()).chain(["all"]).collect();
         input::unknown("--policy", name, &names)

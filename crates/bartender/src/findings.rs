@@ -1,0 +1,387 @@
+//! Findings: where two sources disagree, by name, with the smallest example, who is right, and one command that shows it. The
+//! document docs/findings.md and the texts to be sent upstream are printed from here; what can be computed is.
+
+use std::fmt::Write as _;
+
+use memtype::linux::at::Kernel;
+use model::Finding as Departure;
+use serde::Serialize;
+
+use crate::sweep::{self, Class, Inputs, Right, Row};
+use crate::{linux_at, show};
+
+/// Whose answer is beside whose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Area {
+    /// An emulator, beside the architecture.
+    Emulator,
+    /// Linux, beside the architecture.
+    Linux,
+    /// The model, beside Arm's pseudocode.
+    Model,
+    /// A manual, beside itself or another.
+    Manual,
+    /// Other people's code, beside the manuals.
+    Code,
+}
+
+impl Area {
+    /// All, in the order of the document.
+    pub const ALL: [Self; 5] = [Self::Emulator, Self::Linux, Self::Model, Self::Manual, Self::Code];
+
+    /// The name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Emulator => "emulator",
+            Self::Linux => "linux",
+            Self::Model => "model",
+            Self::Manual => "manual",
+            Self::Code => "code",
+        }
+    }
+    /// As a head.
+    #[must_use]
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::Emulator => "The emulator, beside the architecture",
+            Self::Linux => "Linux, beside the architecture",
+            Self::Model => "The model, beside the pseudocode",
+            Self::Manual => "Manuals, beside themselves",
+            Self::Code => "Other people's code, beside the manuals",
+        }
+    }
+}
+
+/// A disagreement.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Its name.
+    pub name: &'static str,
+    /// Whose answer is beside whose.
+    pub area: Area,
+    /// Who differs, and the version it was seen with.
+    pub who: &'static str,
+    /// What differs.
+    pub says: String,
+    /// The smallest example.
+    pub smallest: String,
+    /// Who is right.
+    pub right: String,
+    /// Where either side says so.
+    pub source: String,
+    /// The command that shows it.
+    pub reproduce: String,
+    /// What fails when it is so no more.
+    pub pinned: &'static str,
+}
+
+/// What is known beside its name of a departure that the model can put on.
+struct Shown {
+    departure: Departure,
+    smallest: &'static str,
+    reproduce: &'static str,
+}
+
+const ARCHITECTURE: &str = "the architecture";
+const QEMU: &str = "QEMU 10.0.2 (TCG)";
+
+const MODEL_ROWS: [(&str, &str, &str, &str, &str, &str); 5] = [
+    (
+        "reserved-encodings",
+        "Reserved encodings are CONSTRAINED UNPREDICTABLE; the model takes one of the behaviours allowed, always the same. A \
+         table needs one answer, and its column `reserved` says that it is one of several.",
+        "MAIR byte 0x05 without FEAT_XS",
+        "both: the architecture leaves it open",
+        "DDI 0487 K1.2; memtype::arm::Reserved",
+        "bartender explain mair=0x05 normal-wb",
+    ),
+    (
+        "memattr-bit-3",
+        "MemAttr[3] with FWB and without FEAT_MTE_PERM is ignored and not counted as reserved: it is RES0 and the type does not \
+         depend on it.",
+        "FWB, MemAttr 0b1110: Normal-WB",
+        "both",
+        "DDI 0487 R_JXGKQ",
+        "bartender table arm64 --csv",
+    ),
+    (
+        "device-unaligned",
+        "An unaligned access to Device memory always faults. A location may support it, which is IMPLEMENTATION DEFINED; a BAR \
+         of the model's does not.",
+        "store.8 to regs+3, Device-nGnRE",
+        "both: the architecture leaves it open",
+        "DDI 0487 B2.8.2",
+        "bartender run scenarios/unaligned-device-ngnre.toml --explain",
+    ),
+    (
+        "serror-of-atomics",
+        "An atomic that nothing supports may be answered with an SError; that is not an outcome of the model: the guest has it \
+         masked.",
+        "atomic.add.8 to Normal-NC",
+        "both: the architecture leaves it open",
+        "DDI 0487 B2.2.6",
+        "bartender run scenarios/atomic-normal-nc.toml --explain",
+    ),
+    (
+        "half-done-stores",
+        "A pair or an unaligned store that faults on its second part stores nothing; the architecture allows the first part to \
+         be stored.",
+        "store.8 across the end of a map",
+        "both: the architecture leaves it open",
+        "DDI 0487 B2.2.1",
+        "bartender run scenarios/crossing-into-nothing.toml --explain",
+    ),
+];
+
+const MANUAL_ROWS: [(&str, &str, &str, &str, &str, &str); 5] = [
+    (
+        "ddi-memattr-3-res0",
+        "Bit 5 of a stage-2 descriptor, MemAttr[3], with FWB: Table D8-53 calls it RES0, R_NQDNZ does not with FEAT_MTE_PERM.",
+        "MemAttr 0b1110, FEAT_MTE_PERM",
+        "R_NQDNZ: NoTagAccess",
+        "DDI 0487 Table D8-53, R_NQDNZ",
+        "cargo test -p memtype --test arm",
+    ),
+    (
+        "ddi-cd-with-fwb",
+        "HCR_EL2.CD and ID together with FWB: the pseudocode applies them to the combined type, the prose is silent.",
+        "FWB, MemAttr 0b110, CD = 1: Normal-NC",
+        "the pseudocode (memtype::arm::Regime)",
+        "DDI 0487 D24.2.62, AArch64.S2Translate",
+        "cargo test -p memtype --test arm_regime",
+    ),
+    (
+        "ddi-id-of-device-fetch",
+        "HCR_EL2.ID: the prose speaks of fetches from Normal memory, the pseudocode makes every fetch Non-cacheable.",
+        "a fetch from Device memory, ID = 1",
+        "the pseudocode; where the fetch is performed at all, both come to the same",
+        "DDI 0487 D24.2.62, AArch64.S2Translate",
+        "cargo test -p memtype --test arm_regime",
+    ),
+    (
+        "smmu-mair-f0",
+        "MAIR byte 0xF0 is Tagged Normal-WB to a CPU with FEAT_MTE2 and reserved to an SMMU, which takes it as inner \
+         Write-Through Transient. Linux SVA copies MAIR_EL1, whose Attr1 is 0xF0. From the specifications, not seen on hardware.",
+        "a page of a process with PROT_MTE, used by a device that shares its tables: not coherent by its type",
+        "each its own: memtype::smmu::stage1()",
+        "IHI 0070 5.4, 3.23; DDI 0487 D24.2.127",
+        "bartender explain --arch smmu --help",
+    ),
+    (
+        "mtrr-with-pat",
+        "MTRR and PAT on x86: Intel, AMD, Bochs and Linux's pat.rst differ in four combinations.",
+        "MTRR WP, PAT UC-: WC (Intel), CD (AMD)",
+        "Intel's, on Intel; each other answer is kept (memtype::x86::DISAGREEMENTS)",
+        "SDM Table 11-7, note 3; APM 7.8.5, Table 7-11",
+        "bartender table x86",
+    ),
+];
+
+const CODE_ROWS: [(&str, &str, &str, &str, &str, &str); 3] = [
+    (
+        "aarch64-paging-mair-1",
+        "aarch64-paging 0.12.3 reads a MAIR nibble of 0b0001 as Write-Back non-transient; it is Write-Through transient.",
+        "MAIR byte 0x11",
+        ARCHITECTURE,
+        "DDI 0487 D24.2.127",
+        "cargo test -p memtype --test arm",
+    ),
+    (
+        "rdma-core-memcpy",
+        "rdma-core's mmio_memcpy_x64() on Arm takes any constant size for 64 bytes. No caller passes another constant today.",
+        "mmio_memcpy_x64(d, s, 128)",
+        "its own comment",
+        "rdma-core 691953d8, util/mmio.h",
+        "bartender barriers --differences",
+    ),
+    (
+        "fences",
+        "rdma-core, UCX, DPDK, Linux: fences that promise less than they are used for, or than their comments say.",
+        "each row names function and revision",
+        "the manual of the architecture",
+        "the rows' own",
+        "bartender barriers --differences",
+    ),
+];
+
+/// All, in the order of the document.
+#[must_use]
+pub fn all() -> Vec<Finding> {
+    let mut all = Vec::new();
+    for departure in Departure::ALL {
+        let shown = shown(departure);
+        let (says, source) = cited(departure.says());
+        all.push(Finding {
+            name: departure.name(),
+            area: Area::Emulator,
+            who: QEMU,
+            says,
+            smallest: shown.smallest.into(),
+            right: ARCHITECTURE.into(),
+            source,
+            reproduce: shown.reproduce.into(),
+            pinned: "crates/model/tests/scenarios.rs; every run on lab and el2",
+        });
+    }
+    for class in sweep::CLASSES {
+        all.push(of_class(&class, Area::Emulator, QEMU, class.example.as_ref(), "bartender sweep", "bartender sweep"));
+    }
+    all.push(Finding {
+        name: "qemu-serial",
+        area: Area::Emulator,
+        who: QEMU,
+        says: "With a single possible CPU (-smp 1) no alignment check for Device memory is made at all: in serial mode TCG takes \
+               the atomicity off every access, and the size to check is derived from the atomicity. A later QEMU separates the \
+               two. Every machine here has -smp 1,maxcpus=2."
+            .into(),
+        smallest: "an unaligned load from Device-nGnRnE completes".into(),
+        right: ARCHITECTURE.into(),
+        source: "QEMU tcg/tcg-op-ldst.c: tcg_canonicalize_memop; accel/tcg/cputlb.c: memop_atomicity_bits, \
+                 memop_tlb_alignment_bits"
+            .into(),
+        reproduce: "not by a command of this project, which avoids it".into(),
+        pinned: "nothing",
+    });
+    all.push(Finding {
+        name: "linux-esr-sign",
+        area: Area::Linux,
+        who: "Linux before 6.12; seen on 6.1.192, not on 6.12.117 and 7.2.13",
+        says: "The ESR_EL1 that KVM makes up for an injected External abort has its upper half all ones: the exception class is \
+               shifted as a signed 32-bit number. 6.9 to 6.11 have it too; the policy `linux-6.9` is the mended kernel."
+            .into(),
+        smallest: "a fetch from a BAR with the MMU off: ESR_EL1 0xffffffff86000010".into(),
+        right: ARCHITECTURE.into(),
+        source: "DDI 0487 D24.2.40; Linux b6db3eb6c373, \"arm64: esr: Define ESR_ELx_EC_* constants as UL\"".into(),
+        reproduce: "bartender run scenarios/jump-into-bar-mmu-off.toml --on lab:6.1".into(),
+        pinned: "crates/hyp/tests/kvm.rs; the run on lab:6.1",
+    });
+    for class in linux_at::CLASSES {
+        let (who, row) = smallest_of(&class);
+        let reproduce = "cargo test -p bartender --test linux_at";
+        all.push(of_class(&class, Area::Linux, who, row.as_ref(), reproduce, "crates/bartender/tests/linux_at.rs"));
+    }
+    for (area, rows, who) in [
+        (Area::Model, &MODEL_ROWS[..], "the model"),
+        (Area::Manual, &MANUAL_ROWS[..], "manuals"),
+        (Area::Code, &CODE_ROWS[..], "other projects"),
+    ] {
+        for (name, says, smallest, right, source, reproduce) in rows {
+            all.push(Finding {
+                name,
+                area,
+                who,
+                says: (*says).into(),
+                smallest: (*smallest).into(),
+                right: (*right).into(),
+                source: (*source).into(),
+                reproduce: (*reproduce).into(),
+                pinned: "the tests of memtype",
+            });
+        }
+    }
+    all
+}
+
+/// By name.
+#[must_use]
+pub fn named(name: &str) -> Option<Finding> {
+    all().into_iter().find(|f| f.name == name)
+}
+
+/// The sentences without the citation at their end, and the citation.
+fn cited(says: &str) -> (String, String) {
+    match says.strip_suffix(']').and_then(|s| s.rsplit_once(" [")) {
+        Some((what, source)) => (what.into(), source.into()),
+        None => (says.into(), String::new()),
+    }
+}
+
+fn smallest_of(class: &Class) -> (&'static str, Option<Row>) {
+    let in_kernel = |kernel| {
+        let of = |row: &Row| !row.agrees() && row.differs().contains(&class.part) && linux_at::class(row, class.part) == Some(class.name);
+        linux_at::rows(kernel).filter(of).min_by_key(|row| row.inputs)
+    };
+    match Kernel::ALL.map(in_kernel) {
+        [Some(row), Some(_)] => ("Linux 6.12.107 and 7.2.13", Some(row)),
+        [Some(row), None] => ("Linux 6.12.107; mended in 7.2.13", Some(row)),
+        [None, row] => ("Linux 7.2.13", row),
+    }
+}
+
+fn of_class(
+    class: &Class,
+    area: Area,
+    who: &'static str,
+    row: Option<&Row>,
+    reproduce: &str,
+    pinned: &'static str,
+) -> Finding {
+    Finding {
+        name: class.name,
+        area,
+        who,
+        says: class.says.into(),
+        smallest: row.map_or_else(String::new, example),
+        right: match class.right {
+            Right::Architecture => ARCHITECTURE.into(),
+            Right::Open => "both: the architecture leaves it open".into(),
+        },
+        source: class.source.into(),
+        reproduce: reproduce.into(),
+        pinned,
+    }
+}
+
+/// A combination in words, with both answers.
+#[must_use]
+pub fn example(row: &Row) -> String {
+    let Inputs { fwb, s2_memattr, s2_sh, s1_attr, s1_sh } = row.inputs;
+    format!(
+        "FWB {}, stage 2 MemAttr 0b{s2_memattr:04b} SH 0b{s2_sh:02b}, stage 1 MAIR {s1_attr:#04x} SH 0b{s1_sh:02b}: ATTR {:#04x} SH \
+         0b{:02b} ({}), there ATTR {:#04x} SH 0b{:02b}",
+        u8::from(fwb),
+        row.ours.attr,
+        row.ours.sh,
+        row.combined.ty,
+        row.theirs.attr,
+        row.theirs.sh,
+    )
+}
+
+/// A table of one area, as the document has it.
+#[must_use]
+pub fn markdown(area: Area) -> String {
+    let cell = |text: &str| text.replace('|', "\\|").replace('[', "\\[").replace(']', "\\]");
+    let mut out = String::from("| finding | what | smallest | right | source | shown by |\n|---|---|---|---|---|---|\n");
+    for f in all().into_iter().filter(|f| f.area == area) {
+        let _ = writeln!(
+            out,
+            "| `{}` | {} ({}) | {} | {} | {} | `{}` |",
+            f.name,
+            cell(&f.says),
+            cell(f.who),
+            cell(&f.smallest),
+            cell(&f.right),
+            cell(&f.source),
+            f.reproduce
+        );
+    }
+    out
+}
+
+/// One finding as a text that can be sent to those whom it concerns.
+#[must_use]
+pub fn letter(f: &Finding) -> String {
+    let mut out = format!("{}: {}\n\n", f.who, f.name);
+    out.push_str(&show::wrapped("", &f.says));
+    let _ = writeln!(out, "\nSmallest example\n");
+    out.push_str(&show::wrapped("  ", &f.smallest));
+    let _ = writeln!(out, "\nWho is right\n");
+    out.push_str(&show::wrapped("  ", &f.right));
+    let _ = writeln!(out, "\nSources\n");
+    out.push_str(&show::wrapped("  ", &f.source));
+    let _ = writeln!(out, "\nTo reproduce\n\n  {}", f.reproduce);
+    out
+}
