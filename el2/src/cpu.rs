@@ -53,8 +53,8 @@ pub(crate) fn midr() -> u64 {
     read!("midr_el1")
 }
 
-/// HCR_EL2 of a guest as KVM has it (Linux `HCR_GUEST_FLAGS`, arch/arm64/include/asm/kvm_arm.h), with TEA: RW, TID3, TACR,
-/// TIDCP, TSC, TSW, TWE, TWI, AMO, IMO, FMO, BSU = IS, FB, PTW, SWIO, VM.
+/// HCR_EL2 of a guest as KVM has it (Linux `HCR_GUEST_FLAGS`, arch/arm64/include/asm/kvm_arm.h; `vcpu_reset_hcr`): TEA, RW,
+/// TID3, TACR, TIDCP, TSC, TSW, TWE, TWI, AMO, IMO, FMO, BSU = IS, FB, PTW, SWIO, VM.
 ///
 /// E2H is 0: the program has a regime of its own.
 pub(crate) const HCR_GUEST: u64 = 1 << 31

@@ -8,7 +8,7 @@
 
 extern crate alloc;
 
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 
 use scenario::{Guest, Observation, Scenario};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ pub enum Order {
     /// Every combination of attributes through AT S12E1R.
     Sweep {},
     /// A scenario, under each of some policies.
-    Run(Job),
+    Run(Box<Job>),
 }
 
 /// A scenario to run.
@@ -80,6 +80,8 @@ pub enum Said {
         observation: Observation,
         /// ESR_EL1, FAR_EL1 and ELR_EL1 at the end.
         el1: [u64; 3],
+        /// The exception they are of was made by the hypervisor.
+        injected: bool,
     },
     /// A scenario could not be run.
     Cannot {

@@ -1,6 +1,7 @@
 //! One scenario after the other: a VM by `hyp`, its guest at EL1, and what comes of it.
 
 use alloc::{
+    collections::BTreeMap,
     format,
     string::{String, ToString},
     vec::Vec,
@@ -77,8 +78,16 @@ impl From<hyp::Error> for Refusal {
     }
 }
 
-/// What came out, and ESR_EL1, FAR_EL1 and ELR_EL1.
-pub(crate) type Ran = (Observation, [u64; 3]);
+/// What came out.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// As the hypervisor saw it.
+    pub(crate) observation: Observation,
+    /// ESR_EL1, FAR_EL1 and ELR_EL1.
+    pub(crate) el1: [u64; 3],
+    /// They are of an exception that the hypervisor injected.
+    pub(crate) injected: bool,
+}
 
 impl Machine {
     /// Of what the pool has left.
@@ -142,6 +151,7 @@ impl Machine {
             ram,
             scratch: self.scratch,
             context: Context { x: [0; 31], pc: job.guest.entry, pstate: START_PSTATE },
+            injected: false,
         };
         cpu::set_el1(&El1 {
             sctlr: job.guest.sctlr,
@@ -158,13 +168,13 @@ impl Machine {
         let el1 = cpu::el1_exception();
         cpu::no_alarm();
         cpu::set_hcr(cpu::HCR_NONE);
-        let x = run.context.x;
+        let (x, injected) = (run.context.x, run.injected);
         for (chosen, _) in devices.iter().flatten() {
             chosen.decode(true);
         }
         let registers = scenario.program.destinations().into_iter();
         let registers = registers.map(|r| (r, x.get(usize::from(r)).copied().unwrap_or(0))).collect();
-        Ok((Observation { outcome: outcome?, registers }, el1))
+        Ok(Ran { observation: Observation { outcome: outcome?, registers }, el1, injected })
     }
 
     /// For every BAR of the scenario, by device, a device of this machine.
@@ -222,7 +232,7 @@ fn pa_of(memory: &Memory, bar: &scenario::Bar) -> u64 {
 
 fn refused(refusal: Refusal) -> Ran {
     let outcome = Outcome::SlotRefused { errno: refusal.errno, why: refusal.why };
-    (Observation { outcome, registers: Default::default() }, [0; 3])
+    Ran { observation: Observation { outcome, registers: BTreeMap::new() }, el1: [0; 3], injected: false }
 }
 
 /// The scenario's devices as VFIO has them, with what user space asked for before the guest starts.
@@ -303,6 +313,7 @@ struct Run<'a> {
     ram: Region,
     scratch: Region,
     context: Context,
+    injected: bool,
 }
 
 /// ESR_ELx.EC.
@@ -368,6 +379,7 @@ impl Run<'_> {
             }
             Resolution::Inject { esr, far, .. } => {
                 cpu::set_el1_exception(esr, far, self.context.pc, self.context.pstate);
+                self.injected = true;
                 self.context.pc = vbar + 0x200;
                 self.context.pstate = START_PSTATE;
                 None

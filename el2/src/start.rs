@@ -15,7 +15,7 @@ use crate::{
     board::{Board, Window},
     console::{self, Console},
     cpu, gic,
-    machine::Machine,
+    machine::{Machine, Ran},
     memory::{self, Own, Pool},
     pci::Pci,
     sweep,
@@ -106,7 +106,7 @@ fn all() -> Result<(), String> {
         for policy in &job.policies {
             let (scenario, policy) = (job.name.clone(), policy.clone());
             say(&match machine.run(&job, &policy) {
-                Ok((observation, el1)) => Said::Saw { scenario, policy, observation, el1 },
+                Ok(Ran { observation, el1, injected }) => Said::Saw { scenario, policy, observation, el1, injected },
                 Err(why) => Said::Cannot { scenario, policy, why },
             });
         }

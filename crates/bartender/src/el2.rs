@@ -10,6 +10,7 @@ use lab::bare::{Bare, Device};
 use lab::{Cache, Progress};
 use model::Finding;
 use platform::{Errors, NcDefect, NoSnoop, Platform};
+use scenario::observation::FaultKind;
 use scenario::program::{JumpTo, Op, Place, ZVA_BYTES};
 use scenario::{Observation, Outcome, Reads, Scenario, Target};
 use vmm::report::{Report, vector_name};
@@ -128,13 +129,13 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
         let names: Vec<String> = policies.iter().filter(|p| p.is_arm()).map(|p| p.name().into()).collect();
         let mut orders = Vec::new();
         for case in &here {
-            orders.push(Order::Run(Job {
+            orders.push(Order::Run(Box::new(Job {
                 name: case.name.clone(),
                 policies: names.clone(),
                 fwb: fwb(&case.scenario, cpu),
                 scenario: case.scenario.clone(),
                 guest: machine::guest(case)?,
-            }));
+            })));
         }
         let mut devices: Vec<Device> = machine::bars(&here).into_iter().map(|size| Device::Memory { size }).collect();
         if here.iter().any(|c| c.scenario.program.ops.iter().any(|(_, op)| is_dma(op))) {
@@ -147,10 +148,10 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
         ran.wall += started.wall;
         for said in started.said {
             match said {
-                Said::Saw { scenario, policy, observation, el1 } => {
+                Said::Saw { scenario, policy, observation, el1, injected } => {
                     let case = here.iter().find(|c| c.name == scenario);
                     let case = case.ok_or_else(|| format!("the machine ran `{scenario}`, which nobody asked for"))?;
-                    seen.insert((scenario, policy), Ok(told(&case.scenario, observation, el1)));
+                    seen.insert((scenario, policy), Ok(told(&case.scenario, observation, el1, injected)));
                 }
                 Said::Cannot { scenario, policy, why } => drop(seen.insert((scenario, policy), Err(why))),
                 _ => {}
@@ -260,11 +261,17 @@ fn places(op: &Op) -> Vec<(Place, u64)> {
 }
 
 /// What the guest told by a store to its report page.
-fn told(scenario: &Scenario, seen: Observation, [esr, far, elr]: [u64; 3]) -> Observation {
+fn told(scenario: &Scenario, seen: Observation, [esr, far, elr]: [u64; 3], injected: bool) -> Observation {
     let Outcome::Mmio { write, ipa, len, .. } = seen.outcome else { return seen };
     let outcome = match Report::of(write, ipa, len) {
         Some(Report::Done) if scenario.program.touches_memory() => Outcome::Completed,
         Some(Report::Done) => Outcome::Untouched,
+        // An External abort that nobody injected is of the bus.
+        Some(Report::Vector(scenario::a64::VECTOR_SYNC_SPX))
+            if !injected && FaultKind::of_esr(esr) == FaultKind::ExternalAbort =>
+        {
+            Outcome::ContainedError { far: Some(far) }
+        }
         Some(Report::Vector(scenario::a64::VECTOR_SYNC_SPX)) => Outcome::GuestAbort { esr, far },
         Some(Report::Vector(vector)) => {
             let name = vector_name(vector);

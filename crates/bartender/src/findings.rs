@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use el2::Par;
+use memtype::arm::Features;
 use memtype::linux::at::Kernel;
 use model::Finding as Departure;
 use serde::Serialize;
@@ -79,7 +81,6 @@ pub struct Finding {
 
 /// What is known beside its name of a departure that the model can put on.
 struct Shown {
-    departure: Departure,
     smallest: &'static str,
     reproduce: &'static str,
 }
@@ -206,6 +207,53 @@ const CODE_ROWS: [(&str, &str, &str, &str, &str, &str); 3] = [
     ),
 ];
 
+/// The first difference of each class that `bartender sweep` finds, and what the machine said: ATTR and SH.
+const SWEPT: [(&str, Inputs, u8, u8); 12] = [
+    ("reserved-mair", at(false, 0b0000, 0b00, 0x03, 0b00), 0x00, 0b10),
+    ("reserved-memattr", at(false, 0b0100, 0b00, 0x01, 0b00), 0x0c, 0b10),
+    ("reserved-memattr-fwb", at(true, 0b0100, 0b00, 0x01, 0b00), 0x00, 0b10),
+    ("fwb-memattr-bit-3", at(true, 0b1000, 0b00, 0x01, 0b00), 0x00, 0b10),
+    ("fwb-device-over-device", at(true, 0b0001, 0b00, 0x00, 0b00), 0x04, 0b10),
+    ("xs-not-reported", at(false, 0b0000, 0b00, 0x01, 0b00), 0x00, 0b10),
+    ("xs-device-mair", at(false, 0b0001, 0b00, 0x01, 0b00), 0x04, 0b10),
+    ("xs-normal-mair", at(false, 0b0001, 0b00, 0x40, 0b00), 0x00, 0b10),
+    ("cacheability-as-device", at(false, 0b0010, 0b00, 0x14, 0b00), 0x04, 0b10),
+    ("transient-lost", at(false, 0b0110, 0b00, 0x15, 0b00), 0x49, 0b00),
+    ("reserved-sh", at(false, 0b0100, 0b00, 0x11, 0b01), 0x41, 0b00),
+    ("reserved-mair-sh", at(false, 0b1000, 0b00, 0x10, 0b00), 0x10, 0b00),
+];
+
+const fn at(fwb: bool, s2_memattr: u8, s2_sh: u8, s1_attr: u8, s1_sh: u8) -> Inputs {
+    Inputs { fwb, s2_memattr, s2_sh, s1_attr, s1_sh }
+}
+
+/// The features of the machine that was swept (`-cpu max`, without tags).
+const SWEPT_WITH: Features = Features { xs: true, mte2: false, mte_perm: false };
+
+fn swept(class: &str) -> Option<Row> {
+    let (_, inputs, attr, sh) = *SWEPT.iter().find(|(name, ..)| *name == class)?;
+    let (combined, ours) = sweep::ours(inputs, SWEPT_WITH);
+    Some(Row { inputs, combined, ours, theirs: Par { attr, sh, failed: false } })
+}
+
+/// What shows a departure of the model's.
+fn shown(departure: Departure) -> Shown {
+    let (smallest, reproduce) = match departure.name() {
+        "qemu-dc-zva" => ("zero regs, Device-nGnRE", "bartender run scenarios/zero-device.toml --on el2"),
+        "qemu-mmu-off" => {
+            ("store.8 to an odd address, MMU off", "bartender run scenarios/mmu-off-unaligned.toml --on el2")
+        }
+        "qemu-pc-alignment" => ("jump bar+2", "bartender run scenarios/jump-unaligned.toml --on el2"),
+        "qemu-no-uncontained" => (
+            "load.8 from a BAR that is gone, errors uncontained",
+            "bartender run scenarios/uncontained-by-device.toml --on el2",
+        ),
+        "qemu-nc-works" => ("store.4, normal-nc partial", "bartender run scenarios/nc-partial.toml --on el2"),
+        _ => ("", ""),
+    };
+    Shown { smallest, reproduce }
+}
+
 /// All, in the order of the document.
 #[must_use]
 pub fn all() -> Vec<Finding> {
@@ -226,7 +274,14 @@ pub fn all() -> Vec<Finding> {
         });
     }
     for class in sweep::CLASSES {
-        all.push(of_class(&class, Area::Emulator, QEMU, class.example.as_ref(), "bartender sweep", "bartender sweep"));
+        all.push(of_class(
+            &class,
+            Area::Emulator,
+            QEMU,
+            swept(class.name).as_ref(),
+            "bartender sweep",
+            "crates/bartender/tests/findings.rs",
+        ));
     }
     all.push(Finding {
         name: "qemu-serial",
@@ -257,10 +312,15 @@ pub fn all() -> Vec<Finding> {
         reproduce: "bartender run scenarios/jump-into-bar-mmu-off.toml --on lab:6.1".into(),
         pinned: "crates/hyp/tests/kvm.rs; the run on lab:6.1",
     });
-    for class in linux_at::CLASSES {
-        let (who, row) = smallest_of(&class);
-        let reproduce = "cargo test -p bartender --test linux_at";
-        all.push(of_class(&class, Area::Linux, who, row.as_ref(), reproduce, "crates/bartender/tests/linux_at.rs"));
+    let [older, newer] = Kernel::ALL.map(|kernel| linux_at::sweep(kernel).classes);
+    for ((class, _, older), (_, _, newer)) in older.iter().zip(newer) {
+        let (who, row) = match (*older, newer) {
+            (Some(row), Some(_)) => ("Linux 6.12.107 and 7.2.13", Some(row)),
+            (Some(row), None) => ("Linux 6.12.107; mended in 7.2.13", Some(row)),
+            (None, row) => ("Linux 7.2.13", row),
+        };
+        let reproduce = "bartender sweep --of linux-6.12";
+        all.push(of_class(class, Area::Linux, who, row.as_ref(), reproduce, "crates/bartender/tests/linux_at.rs"));
     }
     for (area, rows, who) in [
         (Area::Model, &MODEL_ROWS[..], "the model"),
@@ -295,18 +355,6 @@ fn cited(says: &str) -> (String, String) {
     match says.strip_suffix(']').and_then(|s| s.rsplit_once(" [")) {
         Some((what, source)) => (what.into(), source.into()),
         None => (says.into(), String::new()),
-    }
-}
-
-fn smallest_of(class: &Class) -> (&'static str, Option<Row>) {
-    let in_kernel = |kernel| {
-        let of = |row: &Row| !row.agrees() && row.differs().contains(&class.part) && linux_at::class(row, class.part) == Some(class.name);
-        linux_at::rows(kernel).filter(of).min_by_key(|row| row.inputs)
-    };
-    match Kernel::ALL.map(in_kernel) {
-        [Some(row), Some(_)] => ("Linux 6.12.107 and 7.2.13", Some(row)),
-        [Some(row), None] => ("Linux 6.12.107; mended in 7.2.13", Some(row)),
-        [None, row] => ("Linux 7.2.13", row),
     }
 }
 
@@ -354,7 +402,8 @@ pub fn example(row: &Row) -> String {
 #[must_use]
 pub fn markdown(area: Area) -> String {
     let cell = |text: &str| text.replace('|', "\\|").replace('[', "\\[").replace(']', "\\]");
-    let mut out = String::from("| finding | what | smallest | right | source | shown by |\n|---|---|---|---|---|---|\n");
+    let mut out =
+        String::from("| finding | what | smallest | right | source | shown by |\n|---|---|---|---|---|---|\n");
     for f in all().into_iter().filter(|f| f.area == area) {
         let _ = writeln!(
             out,

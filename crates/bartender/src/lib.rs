@@ -21,6 +21,7 @@ pub mod able;
 pub mod cmd;
 pub mod decode;
 pub mod el2;
+pub mod findings;
 #[cfg(target_os = "linux")]
 mod init;
 pub mod input;

@@ -5,7 +5,7 @@ use el2::Par;
 use memtype::arm::{Cacheability, Features, Type};
 use memtype::linux::at::{self, Kernel};
 
-use crate::sweep::{Class, Inputs, Part, Right, Row, ours};
+use crate::sweep::{Class, Inputs, Outcome, Part, Right, Row, ours};
 
 /// What Linux answers to every combination, beside what the architecture says with FEAT_XS and FEAT_MTE2.
 pub fn rows(kernel: Kernel) -> impl Iterator<Item = Row> {
@@ -152,3 +152,9 @@ pub const CLASSES: [Class; 11] = [
         },
     },
 ];
+
+/// Every combination, sorted by what it is.
+#[must_use]
+pub fn sweep(kernel: Kernel) -> Outcome {
+    Outcome::of(rows(kernel), &CLASSES)
+}

@@ -429,14 +429,7 @@ fn mapped(scenario: &Scenario, policy: Policy) -> Vec<Mapped> {
 
 /// What becomes of a part of a BAR with these facts for which user space asked for this.
 #[must_use]
-pub fn part(
-    policy: Policy,
-    facts: &Facts,
-    asked: Attribute,
-    cpu: Cpu,
-    noncoherent: bool,
-    place: String,
-) -> Mapped {
+pub fn part(policy: Policy, facts: &Facts, asked: Attribute, cpu: Cpu, noncoherent: bool, place: String) -> Mapped {
     let (vma, why) = match policy.mmap(facts, asked) {
         Ok(it) => it,
         Err(no) => {

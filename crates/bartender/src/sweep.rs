@@ -158,7 +158,7 @@ pub const CLASSES: [Class; 12] = [
         name: "reserved-memattr",
         part: Part::Attr,
         says: "Without FWB, MemAttr[3:2] is not 0b00 and MemAttr[1:0] is: reserved. We take the inner half as Non-cacheable; \
-               QEMU takes it as an encoding above Write-Back, which leaves what stage 1 says.",
+               in QEMU it bounds nothing, and what stage 1 says stands.",
         right: Right::Open,
         source: "DDI 0487 D8.6.5, Table D8-96, K1.2; QEMU target/arm/ptw.c: convert_stage2_attrs, combine_cacheattr_nibble",
         holds: |row| !row.inputs.fwb && row.combined.stage2().reserved_attr.is_some(),
@@ -205,11 +205,10 @@ pub const CLASSES: [Class; 12] = [
         name: "xs-not-reported",
         part: Part::Attr,
         says: "The result has the XS attribute 0, which PAR_EL1.ATTR can say of Device, Normal-NC and Write-Through with \
-               Read-Allocate; QEMU has FEAT_XS and reports the same type without it. To take XS as 1 is always permitted: it \
-               makes a DSB or TLBI with nXS wait for more.",
+               Read-Allocate. QEMU has FEAT_XS and reports the same type with XS = 1. What is reported may be what an \
+               implementation makes of the attributes.",
         right: Right::Open,
-        source: "DDI 0487 D24.2.142 PAR_EL1.ATTR (an implementation may report what it makes of the attributes); \
-                 EncodePARAttrs",
+        source: "DDI 0487 D24.2.142 PAR_EL1.ATTR; EncodePARAttrs, ReportedPARAttrs",
         holds: |row| {
             let mut with = row.combined;
             with.xs = true;
@@ -356,7 +355,7 @@ pub struct Outcome {
     pub agree: usize,
     /// How many differ in ways that are all known.
     pub known: usize,
-    /// For each of [`CLASSES`] how many there are, and the smallest. A combination can be of two: one for each part.
+    /// For each class how many there are, and the smallest. A combination can be of two: one for each part.
     pub classes: Vec<(Class, usize, Option<Row>)>,
     /// Those that differ in a way of no class.
     pub unexplained: Vec<Row>,
@@ -368,6 +367,42 @@ pub const fn features(about: &About) -> Features {
     Features { xs: about.xs, mte2: about.mte2, mte_perm: false }
 }
 
+impl Outcome {
+    /// Sorts the combinations by what they are.
+    pub fn of(rows: impl Iterator<Item = Row>, classes: &[Class]) -> Self {
+        let mut outcome = Self {
+            combinations: 0,
+            agree: 0,
+            known: 0,
+            classes: classes.iter().map(|class| (*class, 0, None)).collect(),
+            unexplained: Vec::new(),
+        };
+        for row in rows {
+            outcome.combinations += 1;
+            if row.agrees() {
+                outcome.agree += 1;
+                continue;
+            }
+            let parts = row.differs();
+            let class = |part: &Part| classes.iter().position(|class| class.part == *part && (class.holds)(&row));
+            let found: Vec<usize> = parts.iter().filter_map(class).collect();
+            if row.theirs.failed || found.len() < parts.len() || parts.is_empty() {
+                outcome.unexplained.push(row);
+                continue;
+            }
+            outcome.known += 1;
+            for i in found {
+                let (_, count, smallest) = &mut outcome.classes[i];
+                *count += 1;
+                if smallest.is_none_or(|s: Row| row.inputs < s.inputs) {
+                    *smallest = Some(row);
+                }
+            }
+        }
+        outcome
+    }
+}
+
 /// Compares and sorts what the machine said.
 ///
 /// # Errors
@@ -375,20 +410,14 @@ pub const fn features(about: &About) -> Features {
 pub fn judge(about: &About, said: &[Swept]) -> Result<Outcome, String> {
     let features = features(about);
     let mut seen = std::collections::BTreeSet::new();
-    let mut outcome = Outcome {
-        combinations: 0,
-        agree: 0,
-        known: 0,
-        classes: CLASSES.iter().map(|class| (*class, 0, None)).collect(),
-        unexplained: Vec::new(),
-    };
+    let mut rows = Vec::new();
     for swept in said {
         let pars = unpack(&swept.par).filter(|pars| pars.len() == STAGE1);
         let pars = pars.ok_or_else(|| format!("no {STAGE1} answers: {swept:?}"))?;
         if swept.memattr > 15 || swept.sh > 3 || !seen.insert((swept.fwb, swept.memattr, swept.sh)) {
             return Err(format!("said twice, or of no stage 2 there is: {swept:?}"));
         }
-        for (i, theirs) in pars.into_iter().enumerate() {
+        rows.extend(pars.into_iter().enumerate().map(|(i, theirs)| {
             let inputs = Inputs {
                 fwb: swept.fwb,
                 s2_memattr: swept.memattr,
@@ -397,36 +426,103 @@ pub fn judge(about: &About, said: &[Swept]) -> Result<Outcome, String> {
                 s1_sh: (i % 4) as u8,
             };
             let (combined, ours) = ours(inputs, features);
-            let row = Row { inputs, combined, ours, theirs };
-            outcome.combinations += 1;
-            if row.agrees() {
-                outcome.agree += 1;
-                continue;
-            }
-            let parts = row.differs();
-            let found: Vec<usize> = parts
-                .iter()
-                .filter_map(|part| CLASSES.iter().position(|class| class.part == *part && (class.holds)(&row)))
-                .collect();
-            if theirs.failed || found.len() < parts.len() || parts.is_empty() {
-                outcome.unexplained.push(row);
-                continue;
-            }
-            outcome.known += 1;
-            for (i, (_, count, smallest)) in outcome.classes.iter_mut().enumerate() {
-                if !found.contains(&i) {
-                    continue;
-                }
-                *count += 1;
-                if smallest.is_none_or(|s: Row| inputs < s.inputs) {
-                    *smallest = Some(row);
-                }
-            }
-        }
+            Row { inputs, combined, ours, theirs }
+        }));
     }
     let stages2 = if about.fwb { 128 } else { 64 };
     if seen.len() != stages2 {
         return Err(format!("{} of {stages2} stage-2 encodings were tried", seen.len()));
     }
-    Ok(outcome)
+    Ok(Outcome::of(rows.into_iter(), &CLASSES))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const ABOUT: About = About { midr: 0, fwb: true, dic: true, xs: true, mte2: true, bars: Vec::new() };
+
+    /// What a machine says that is as `of` has it.
+    fn said(of: impl Fn(Inputs) -> Par) -> Vec<Swept> {
+        let mut all = Vec::new();
+        for (fwb, s2_memattr, s2_sh) in (0..128u8).map(|i| (i & 64 != 0, i >> 2 & 15, i & 3)) {
+            let inputs = |i: usize| Inputs { fwb, s2_memattr, s2_sh, s1_attr: (i / 4) as u8, s1_sh: (i % 4) as u8 };
+            let mut par = String::new();
+            el2::pack((0..STAGE1).map(|i| of(inputs(i))), |byte| par.push(char::from(byte)));
+            all.push(Swept { fwb, memattr: s2_memattr, sh: s2_sh, par });
+        }
+        all
+    }
+
+    fn right(inputs: Inputs) -> Par {
+        ours(inputs, features(&ABOUT)).1
+    }
+
+    #[test]
+    fn a_machine_that_follows_the_architecture_agrees_in_all() {
+        let outcome = judge(&ABOUT, &said(right)).unwrap();
+        assert_eq!((outcome.combinations, outcome.agree, outcome.known), (131_072, 131_072, 0));
+        assert!(outcome.unexplained.is_empty() && outcome.classes.iter().all(|(_, count, _)| *count == 0));
+    }
+
+    #[test]
+    fn one_wrong_answer_is_seen() {
+        let at = Inputs { fwb: true, s2_memattr: 0b0101, s2_sh: 3, s1_attr: 0xff, s1_sh: 3 };
+        for wrong in [
+            Par { attr: 0xff, sh: 3, failed: false },
+            Par { attr: 0x44, sh: 3, failed: false },
+            Par { attr: 0x44, sh: 2, failed: true },
+        ] {
+            let outcome = judge(&ABOUT, &said(|inputs| if inputs == at { wrong } else { right(inputs) })).unwrap();
+            assert_eq!((outcome.agree, outcome.known, outcome.unexplained.len()), (131_071, 0, 1), "{wrong:?}");
+            assert_eq!(outcome.unexplained[0].inputs, at);
+        }
+    }
+
+    #[test]
+    fn a_known_difference_is_of_its_class_and_the_smallest_is_kept() {
+        // R_GSDKZ not followed.
+        let departs = |inputs: Inputs| match right(inputs) {
+            par if inputs.fwb && inputs.s2_memattr < 4 && inputs.s1_attr < 4 => {
+                Par { attr: inputs.s2_memattr << 2, ..par }
+            }
+            par => par,
+        };
+        let outcome = judge(&ABOUT, &said(departs)).unwrap();
+        assert!(outcome.unexplained.is_empty());
+        let counted: Vec<_> = outcome.classes.iter().filter(|(_, count, _)| *count > 0).collect();
+        let names: Vec<_> = counted.iter().map(|(class, ..)| class.name).collect();
+        assert_eq!(names, ["reserved-mair", "fwb-device-over-device", "xs-not-reported"]);
+        let (_, count, smallest) = counted[1];
+        // MAIR bytes 0 and 1, three stricter pairs, four SH each.
+        assert_eq!(*count, 2 * 3 * 16);
+        let least = Inputs { fwb: true, s2_memattr: 1, s2_sh: 0, s1_attr: 0, s1_sh: 0 };
+        assert_eq!(smallest.unwrap().inputs, least);
+    }
+
+    #[test]
+    fn what_is_missing_twice_or_garbage_is_refused() {
+        let whole = said(right);
+        assert!(judge(&ABOUT, &whole[1..]).unwrap_err().contains("127 of 128"));
+        let twice: Vec<Swept> = whole.iter().chain(&whole[..1]).cloned().collect();
+        assert!(judge(&ABOUT, &twice).unwrap_err().contains("said twice"));
+        let mut cut = whole.clone();
+        cut[5].par.pop();
+        assert!(judge(&ABOUT, &cut).is_err());
+        let half: Vec<Swept> = whole.into_iter().filter(|swept| !swept.fwb).collect();
+        assert_eq!(judge(&About { fwb: false, ..ABOUT }, &half).unwrap().combinations, 65_536);
+    }
+
+    #[test]
+    fn par_says_what_the_pseudocode_encodes() {
+        let attr = |fwb, s2_memattr, s1_attr| right(Inputs { fwb, s2_memattr, s2_sh: 3, s1_attr, s1_sh: 3 }).attr;
+        assert_eq!(attr(false, 0b1111, 0xff), 0xff);
+        assert_eq!(attr(false, 0b1111, 0xf0), 0xf0, "Tagged");
+        assert_eq!(attr(false, 0b0101, 0x44), 0x44);
+        assert_eq!(attr(false, 0b0101, 0xff), 0x40, "Write-Back has XS = 0, and Normal-NC can say so");
+        assert_eq!(attr(false, 0b1111, 0x05), 0x05, "Device-nGnRE with XS = 0");
+        assert_eq!(attr(true, 0b0110, 0x00), 0xff);
+        assert_eq!(attr(false, 0b1111, 0xa0), 0xa0);
+    }
 }

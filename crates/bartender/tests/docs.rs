@@ -56,6 +56,11 @@ fn write_combining() {
 }
 
 #[test]
+fn findings() {
+    check("docs/findings.md", 5);
+}
+
+#[test]
 fn a_table_that_is_not_so_is_seen() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let stale = format!("x\n\n{BEGIN}contract wc --csv -->\n\nold\n\n{END}\ny\n");

@@ -281,7 +281,7 @@ const FOLLOW_VMA: About = About {
     source: "thread 002, Gunthorpe 2022-04-01; thread 001, whose subject is [PATCH v3 1/6] kvm: determine memory \
              type from VMA",
     decides: "the VFIO driver that made the VMA",
-    needs: "a VMA of the type the guest is to have",
+    needs: "have a VMA of the type the guest is to have",
     proposed: "Jason Gunthorpe, 2022-04-01, in thread 002: KVM mirrors the process's page table, so let it copy \
                the bits. As patches: Ankit Agrawal (NVIDIA), 2023-04-05, for Grace Hopper's cacheable memory.",
     for_it: &[
@@ -360,7 +360,7 @@ const SUBREGIONS: About = About {
     rule: "User space attaches an attribute to a part of a region; stage 2 follows the mapping.",
     source: "thread 001, Herrenschmidt 2023-07-14",
     decides: "user space, for each part of a BAR",
-    needs: "one call for each part that is not to be uncached, and to know the device",
+    needs: "know the device, and make one call for each part that is not to be uncached",
     proposed: "Benjamin Herrenschmidt, 2023-07-14: an ioctl makes subregions, new region indexes that are \
                children of a BAR and have attributes that mmap honours. In the same mail the two lesser ones: an \
                attribute for the next mmap, and a whole index set before mmap.",
@@ -506,7 +506,7 @@ const LINUX6_9: About = About {
             "Ankit Agrawal",
             "2024-02-24",
             "commit a39d3a966a09",
-            "The architecture does not guarantee that it is safe: with Normal-NC the GICv2 CPU interface can \
+            "The architecture does not guarantee that it is safe: with Normal-NC the GICv2 VCPU interface can \
              cause uncontained faults. Hence a flag, set by drivers that vouch for it.",
         ),
     ],
@@ -638,11 +638,11 @@ const FIRMWARE: About = About {
         ),
     ],
     breaks: &[
-        "No firmware describes it, so on every machine there is stage 2 stays Device, with all that `linux-6.1` \
-         breaks.",
+        "Linux knows no such description, so with firmware as it is stage 2 stays Device, with all that \
+         `linux-6.1` breaks.",
         "The same driver then write-combines on the host, which does not ask, and not in a guest.",
     ],
-    became: "Not built: neither ACPI nor a device tree binding has such a description. arm64's \
+    became: "Not built: VFIO and KVM read no such thing from ACPI or a device tree (7.3), and arm64's \
              arch_can_pci_mmap_wc() is 1 on every platform (6.1 to 7.3).",
 };
 
@@ -650,7 +650,7 @@ const X86EPT: About = About {
     rule: "x86: UC for MMIO with the guest's PAT honoured; RAM is forced Write-Back unless DMA may be non-coherent.",
     source: "Linux arch/x86/kvm/vmx/vmx.c: vmx_get_mt_mask(); thread 002, Tian 2022-04-06",
     decides: "the guest, page by page, by its PAT: UC or WC",
-    needs: "KVM's VFIO device, where DMA may bypass the caches",
+    needs: "give KVM its device's file (KVM_DEV_TYPE_VFIO), where DMA may bypass the caches",
     proposed: "Nobody in the threads: Kevin Tian told, on 2022-04-06, how KVM on Intel does it.",
     for_it: &[
         said(

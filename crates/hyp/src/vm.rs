@@ -8,8 +8,8 @@ use mmu::{
 };
 
 use crate::{
-    Abort, BLOCK_1G, BLOCK_2M, Cpu, Decision, EFAULT, EINVAL, EsrEl2, Event, Maintenance, Policy, Resolution, S2Kind,
-    UnsupportedFsc, Vma, policy::CacheableRefused,
+    Abort, BLOCK_1G, BLOCK_2M, Cpu, Decision, EFAULT, EINVAL, EsrEl2, Event, Maintenance, Pgprot, Policy, Resolution,
+    S2Kind, UnsupportedFsc, Vma, policy::CacheableRefused,
 };
 
 /// A memory slot: KVM_SET_USER_MEMORY_REGION.
@@ -198,16 +198,17 @@ impl<M: Frames, const N: usize> Vm<M, N> {
 
     /// The refusals of `kvm_arch_prepare_memory_region`, in its order.
     const fn refusal(&self, slot: &Slot) -> Option<Refusal> {
-        if slot.vma.pfnmap && slot.log_dirty {
-            return Some(Refusal::DirtyLog);
+        let cached = matches!(slot.vma.pgprot, Pgprot::Cached);
+        if self.mte && !slot.vma.mte_allowed {
+            Some(Refusal::Mte)
+        } else if slot.vma.pfnmap && slot.log_dirty {
+            Some(Refusal::DirtyLog)
+        } else if slot.vma.pfnmap && cached && self.policy.refuses_cacheable() && !self.cpu.cacheable_pfnmap() {
+            // Whose memory it is is not asked before the fault.
+            Some(Refusal::Cacheable(CacheableRefused(self.cpu)))
+        } else {
+            None
         }
-        if slot.vma.pfnmap && self.policy.refuses_cacheable() {
-            // Not decided yet, only asked.
-            if let Err(c) = self.policy.decide(&slot.vma, self.cpu) {
-                return Some(Refusal::Cacheable(c));
-            }
-        }
-        if self.mte && !slot.vma.mte_allowed { Some(Refusal::Mte) } else { None }
     }
 
     /// Removes the slot that begins at `ipa`, and all stage 2 maps of it.
@@ -347,44 +348,35 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         if permission && !write && !esr.is_fetch() {
             return FAIL;
         }
-        let size = Self::block_size(&slot, ipa);
-        let ia = Ia(ipa.0 & !(size - 1));
-        let had = arm::walk::<Stage2, _>(self.root, self.config, &self.tables, ipa);
-        let executable = match had {
-            Ok(leaf) => leaf.privileges.execute,
-            Err(WalkError::Fault(..)) => false,
+        let (level, executable) = match arm::walk::<Stage2, _>(self.root, self.config, &self.tables, ipa) {
+            Ok(leaf) => (leaf.step.level, leaf.privileges.execute),
+            Err(WalkError::Fault(fault, _)) => (fault.level, false),
             Err(WalkError::Memory { .. }) => return FAIL,
         };
+        // Tables stay: where one is, from the time of smaller pages, the block is as small. (Linux frees it:
+        // `stage2_map_walk_table_pre`.)
+        let size = Self::block_size(&slot, ipa).min(arm::entry_size(level.min(3)));
+        let ia = Ia(ipa.0 & !(size - 1));
         let attrs = self.attrs(decision, !slot.readonly, esr.is_fetch() || executable);
         let pa = Oa(slot.pa.0 + (ia.0 - slot.ipa.0));
-        if decision.kind == S2Kind::Normal && !self.cpu.fwb {
-            if slot.vma.pfnmap && !slot.vma.kernel_memory {
-                // `dcache_clean_inval_poc` goes by an address of the kernel's, and there is none.
-                return Resolution::HostFault { pa };
-            }
+        let clean = decision.kind == S2Kind::Normal && !self.cpu.fwb;
+        let fetched = attrs.xn == 0 && !self.cpu.dic;
+        if (clean || fetched) && slot.vma.pfnmap && !slot.vma.kernel_memory {
+            // `dcache_clean_inval_poc` and `icache_inval_pou` go by an address of the kernel's, and there is none.
+            return Resolution::HostFault { pa };
+        }
+        // Break, maintain, make (`stage2_map_walker_try_leaf`); where there was nothing this breaks nothing.
+        self.invalidate(ia, size, maintenance);
+        if clean {
             maintenance.event(Event::CleanDcache { pa, size });
         }
-        if attrs.xn == 0 && !self.cpu.dic {
+        if fetched {
             maintenance.event(Event::InvalidateIcache { pa, size });
         }
-        // Break before make; where there was nothing this breaks nothing.
-        self.invalidate(ia, size, maintenance);
         match arm::map::<Stage2, _>(self.root, self.config, &mut self.tables, (ia, pa, size), &attrs, size) {
             Ok(()) => {
                 maintenance.event(Event::Made { ipa: ia, size });
                 Resolution::Again { decision, ipa: ia, size }
-            }
-            // A table is there, from the time of smaller pages: map the one page.
-            Err(MapError::Occupied { .. }) => {
-                let page = Ia(ipa.0 & !(PAGE - 1));
-                let range = (page, Oa(slot.pa.0 + (page.0 - slot.ipa.0)), PAGE);
-                match arm::map::<Stage2, _>(self.root, self.config, &mut self.tables, range, &attrs, PAGE) {
-                    Ok(()) => {
-                        maintenance.event(Event::Made { ipa: page, size: PAGE });
-                        Resolution::Again { decision, ipa: page, size: PAGE }
-                    }
-                    Err(_) => ENOMEM,
-                }
             }
             Err(MapError::NoFrame) => ENOMEM,
             Err(_) => FAIL,
@@ -406,7 +398,7 @@ impl<M: Frames, const N: usize> Vm<M, N> {
     /// The leaf attributes `stage2_set_prot_attr` writes.
     fn attrs(&self, decision: Decision, write: bool, execute: bool) -> S2Attrs {
         let normal = decision.kind == S2Kind::Normal;
-        let execute = normal && (execute || self.cpu.fwb && self.cpu.dic);
+        let execute = normal && (execute || self.cpu.dic);
         S2Attrs {
             memattr: decision.kind.memattr(self.cpu.fwb),
             sh: 0b11,

@@ -257,7 +257,8 @@ impl Naive {
         if !against.contains(&Class::Outside) {
             let first = part.offset + offset;
             let wanted = pages_of(first, size);
-            let in_an_area = |a: &Area| (a.offset..a.offset + a.size).contains(&first) && first + size <= a.offset + a.size;
+            let in_an_area =
+                |a: &Area| (a.offset..a.offset + a.size).contains(&first) && first + size <= a.offset + a.size;
             let areas: Vec<_> = bar.sparse.iter().flatten().collect();
             if !bar.mmap
                 || bar.msix.is_some_and(|m| !pages_of(m.offset, m.size).is_disjoint(&wanted))
@@ -450,7 +451,12 @@ impl<const R: usize, const M: usize> Pair<R, M> {
                     None if index.0 >= FIRST_DYNAMIC && self.indices.insert(index.0) => {
                         self.naive.parts.push(Part { index: index.0, bar: parent as u8, offset, size, asked });
                     }
-                    there => return Err(format!("{call:x?}: {index:?}, but {there:?} was there; before: {:?}", self.indices)),
+                    there => {
+                        return Err(format!(
+                            "{call:x?}: {index:?}, but {there:?} was there; before: {:?}",
+                            self.indices
+                        ));
+                    }
                 }
             }
             Call::Remove(index) => {
@@ -935,7 +941,8 @@ fn an_attribute_does_not_change_around_the_mapping_of_another_region() {
 /// "A rather gross interface": it is a device's, and whoever maps next has it.
 #[test]
 fn the_next_mmap_takes_the_attribute_whoever_it_is_and_whether_or_not_it_succeeds() {
-    let bars = [Bar::new(0, Oa(BAR_PA.0 + M1), K64), Bar { mmap: false, ..Bar::new(1, Oa(0), PAGE) }, Bar::new(2, BAR_PA, M1)];
+    let bars =
+        [Bar::new(0, Oa(BAR_PA.0 + M1), K64), Bar { mmap: false, ..Bar::new(1, Oa(0), PAGE) }, Bar::new(2, BAR_PA, M1)];
     let next = || {
         let mut d = Device::<1, 1>::new(Policy::Subregions, Uapi::NextMmap, &bars).unwrap();
         d.set_next(WC).unwrap();
@@ -1078,9 +1085,15 @@ fn hostile_bars() {
         taken += 1;
         for bar in &bars {
             let index = Index(bar.index.into());
-            for (offset, size) in [(0, bar.size), (bar.size - PAGE, PAGE), (bar.size, PAGE), (!4095, PAGE), (PAGE, !4095)] {
+            for (offset, size) in
+                [(0, bar.size), (bar.size - PAGE, PAGE), (bar.size, PAGE), (!4095, PAGE), (PAGE, !4095)]
+            {
                 let made = d.create(index, offset, size, WC);
-                assert_eq!(made.is_ok(), offset < bar.size && size <= bar.size, "{bar:x?} {offset:#x} {size:#x}: {made:?}");
+                assert_eq!(
+                    made.is_ok(),
+                    offset < bar.size && size <= bar.size,
+                    "{bar:x?} {offset:#x} {size:#x}: {made:?}"
+                );
                 let _ = made.and_then(|i| d.mmap(i, 0, size)).map(|_| ());
                 let _ = d.mmap(index, offset, size);
             }
@@ -1101,7 +1114,11 @@ fn refusals_have_words_and_numbers() {
     for (refused, errno, words) in [
         (Refused::NoCall { uapi: Uapi::Alias }, 25, "`alias` has no such call"),
         (d.mmap(BAR2, 0, K64).unwrap_err(), 16, "no page has two types at once; unmap that one first"),
-        (d.remove(part).unwrap_err(), 16, "in use by the mapping of BAR 2 0x0+0x10000 (pgprot_writecombine, by region 9)"),
+        (
+            d.remove(part).unwrap_err(),
+            16,
+            "in use by the mapping of BAR 2 0x0+0x10000 (pgprot_writecombine, by region 9)",
+        ),
         (d.create(BAR2, 0, PAGE, WC).unwrap_err(), 17, "0x0+0x1000 overlaps region 9 (0x0+0x10000, `write-combine`)"),
         (d.create(BAR2, K64, K64, Attribute::Cached).unwrap_err(), 95, "this one has none"),
         (d.mmap(Index(77), 0, K64).unwrap_err(), 2, "there is no region 77"),

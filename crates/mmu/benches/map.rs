@@ -1,17 +1,20 @@
 //! Mapping and unmapping guest memory at stage 2, beside `aarch64-paging` doing the same, and beside a memset of as many
 //! table bytes, below which no mapping can go; and one walk.
 //!
-//! 64 GiB in 4 KiB pages is 32,833 tables, 128 MiB, more than the caches hold; 1 GiB is 514 tables, 2 MiB; 64 GiB in 2 MiB
-//! blocks is 65 tables, 260 KiB. Three comparisons each, because what a table costs to get is not what it costs to fill:
+//! 64 GiB in 4 KiB pages is 32,833 tables, 128 MiB, more than caches hold; 64 GiB in 2 MiB blocks is 65 tables, 260 KiB;
+//! 1 GiB in pages is 514 tables, 2 MiB. Three comparisons of each, because what a table costs to get is not what it costs to
+//! fill:
 //!
-//! * **new tables**: getting zeroed memory is in the timed part on all sides: here one `vec![0; ..]`, there one aligned,
-//!   zeroed allocation a table, whose address is its own (`IdTranslation`: no list of tables is kept). The memset is of a new
-//!   `vec![0; ..]` too. Freeing is in none, so that each starts with what the allocator kept of the last.
+//! * **new tables**: getting zeroed memory and filling it are in the timed part, on all sides: here one `vec![0; ..]` for all
+//!   tables, there one aligned, zeroed allocation a table, which lies where it lies (`IdTranslation`: the list of tables that
+//!   `TargetAllocator` searches for each new one is not in it); the memset is of a new `vec![0; ..]` too. Freeing is in none.
+//!   Of 128 MiB, most is the page faults of new memory: the memset shows how much.
 //! * **tables there**: all have been through it once, so that only descriptors are written. Ours is unmapped in between,
 //!   outside of the timed part, because it never replaces a mapping (break-before-make); the other's is written over, which
 //!   is what it does with a mapping that is there.
-//! * **unmap**: every block and page is cleared, the tables stay. The other does that with `modify_range`. Its `map_range`
-//!   without `VALID` does something else: it takes whole tables out of the level above and frees them, unread.
+//! * **unmap**: every block and page is cleared and counted, the tables stay. The other clears each with `modify_range`,
+//!   without counting. Its `map_range` without `VALID` is less work: it takes whole tables out of the level above and frees
+//!   them unread. Where it has to make them again before the next time, that is outside of the timed part.
 #![allow(missing_docs)]
 
 use std::{
@@ -160,6 +163,7 @@ fn bench(c: &mut Criterion) {
 fn group<'a>(c: &'a mut Criterion, form: Form, what: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = c.benchmark_group(format!("stage 2, {}, {what}", form.name));
     group.throughput(Throughput::Elements(form.size / form.leaf)).sample_size(20);
+    group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
     group
 }
 

@@ -52,11 +52,12 @@ pub trait WordsMut: Words {
     /// Whatever writing there gives.
     fn write(&mut self, at: Oa, word: u64) -> Result<(), Self::Error>;
     /// The `count` words from `at` as one slice, in the machine's byte order, where this memory has them so. Runs of entries
-    /// are filled and cleared there, many times faster than word by word. `None`, the default, where it has not: then
+    /// are filled and cleared there, several times faster than word by word. `None`, the default, where it has not: then
     /// [`read`](Words::read) and [`write`](Self::write) do the same.
     ///
-    /// Words in a slice are written in any order and any width, some twice. A memory that an MMU may walk at the same time
-    /// needs writes of 64 bits, each single-copy atomic (B2.2.1): it leaves the default.
+    /// The words of a slice are written in any order and width; clearing may become `DC ZVA`, which is atomic by bytes only
+    /// (DDI 0487 B2.2.1). So a memory whose tables an MMU may walk at the same time leaves the default, and its `write` is
+    /// one store of 64 bits.
     fn words_mut(&mut self, at: Oa, count: usize) -> Option<&mut [u64]> {
         let _ = (at, count);
         None
@@ -65,7 +66,8 @@ pub trait WordsMut: Words {
 
 /// Memory that has zeroed frames of 4 KiB to give for new tables.
 pub trait Frames: WordsMut {
-    /// A zeroed frame, aligned to its size, that nothing else uses; `None` when there is no more.
+    /// A zeroed frame, aligned to its size, that nothing else uses; `None` when there is no more. That it is zeroed is not
+    /// checked.
     fn frame(&mut self) -> Option<Oa>;
 }
 

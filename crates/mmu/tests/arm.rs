@@ -293,7 +293,7 @@ impl WordsMut for Memory {
     fn words_mut(&mut self, at: Oa, count: usize) -> Option<&mut [u64]> {
         match self.slices {
             Slices::All => self.arena.words_mut(at, count),
-            Slices::Some if at.0 / K4 % 2 == 0 => self.arena.words_mut(at, count),
+            Slices::Some if (at.0 / K4).is_multiple_of(2) => self.arena.words_mut(at, count),
             Slices::Short => self.arena.words_mut(at, count - 1),
             Slices::None | Slices::Some => None,
         }

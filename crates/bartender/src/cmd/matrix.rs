@@ -12,7 +12,7 @@ use super::run::{On, policy_named};
 use crate::machine::{self, LabRun, on_lab, on_model};
 use crate::matrix::{ASKED, Agreement, Cell, Is, Matrix, Ran, THREADS, thread_name};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
-use crate::{page, suite};
+use crate::{el2, page, suite};
 
 const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mCells:\u{1b}[0m
@@ -95,6 +95,13 @@ pub fn run(args: &Args) -> Result {
     for on in on {
         match on {
             On::Model | On::Kvm => {}
+            On::El2 => {
+                let arm: Vec<Policy> = policies.iter().copied().filter(|p| p.is_arm()).collect();
+                let ran = el2::run(&cases, &arm, &args.cpu, lab::Progress::stderr())?;
+                let about = format!("this program's hypervisor at EL2, in QEMU {}, processor {}", ran.qemu, args.cpu);
+                machines.push(Ran { machine: el2::MACHINE.into(), about });
+                rows.extend(ran.rows);
+            }
             On::Lab(series) => {
                 let LabRun { about, rows: seen, trouble, .. } = on_lab(&cases, None, series, &args.cpu)?;
                 let about = about.map_or_else(
@@ -144,7 +151,9 @@ fn default_folder() -> std::result::Result<PathBuf, String> {
     if folder.is_dir() {
         return Ok(folder);
     }
-    Err(format!("there is no folder `{FOLDER}` here\nname scenario files, or folders of them: bartender matrix PATH..."))
+    Err(format!(
+        "there is no folder `{FOLDER}` here\nname scenario files, or folders of them: bartender matrix PATH..."
+    ))
 }
 
 /// A policy's name on two short lines.
@@ -304,7 +313,11 @@ fn legend(matrix: &Matrix) -> String {
         }
     }
     if !wrong.is_empty() {
-        let _ = writeln!(out, "\n{}", paint(BAD, format!("{} of {} cells do not hold", wrong.len(), matrix.cells().count())));
+        let _ = writeln!(
+            out,
+            "\n{}",
+            paint(BAD, format!("{} of {} cells do not hold", wrong.len(), matrix.cells().count()))
+        );
     }
     out
 }

@@ -8,6 +8,7 @@ pub mod contract;
 pub mod decode;
 pub mod errata;
 pub mod explain;
+pub mod findings;
 pub mod lab;
 pub mod matrix;
 pub mod policies;
@@ -41,6 +42,8 @@ pub enum Command {
     Errata(errata::Args),
     /// Every combination of attributes on an emulated MMU, beside what the architecture says
     Sweep(sweep::Args),
+    /// Where sources disagree: what differs, who is right, and a command that shows it
+    Findings(findings::Args),
     /// Emulated Arm servers: fetch, list, run, measure
     Lab(lab::Args),
 }
@@ -60,6 +63,7 @@ impl Command {
             Self::Decode(args) => decode::run(&args),
             Self::Contract(args) => contract::run(&args),
             Self::Barriers(args) => barriers::run(&args),
+            Self::Findings(args) => findings::run(&args),
             Self::Table(args) => table::run(&args),
             Self::Errata(args) => errata::run(&args),
             Self::Sweep(args) => sweep::run(&args),

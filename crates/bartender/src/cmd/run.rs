@@ -102,7 +102,11 @@ impl FromStr for On {
             ("kvm", _) => Ok(Self::Kvm),
             ("el2", _) => Ok(Self::El2),
             (_, Some(kernel)) => kernel.parse().map(Self::Lab).map_err(|e: lab::Error| format!("--on {text}: {e}")),
-            _ => Err(input::unknown("--on", text, &["model", "el2", "kvm", "lab:6.1", "lab:6.12", "lab:7.2", "lab:newest"])),
+            _ => Err(input::unknown(
+                "--on",
+                text,
+                &["model", "el2", "kvm", "lab:6.1", "lab:6.12", "lab:7.2", "lab:newest"],
+            )),
         }
     }
 }

@@ -2,16 +2,18 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use ::el2::{Order, Said};
 use lab::Progress;
+use memtype::linux::at::Kernel;
 use serde::Serialize;
 
 use super::Result;
 use crate::el2::El2;
-use crate::machine;
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
 use crate::sweep::{self, Outcome, Row};
+use crate::{input, linux_at, machine};
 
 const HELP: &str = concat!(
     "A program of our own at EL2 of an emulated machine puts every combination of attributes into a stage-1 and a stage-2
@@ -23,6 +25,7 @@ differ the reason is known by name; a difference without one makes the exit code
     examples![
         "bartender sweep" => "what QEMU's MMU does with each combination, and where the architecture says otherwise",
         "bartender sweep --json" => "the same for programs",
+        "bartender sweep --of linux-7.2" => "what Linux answers a guest hypervisor's AT S12E1R, by its own rules; boots nothing",
         "bartender sweep --cpu neoverse-n1" => "a processor without FEAT_S2FWB: 65,536 combinations",
     ],
 );
@@ -31,7 +34,10 @@ differ the reason is known by name; a difference without one makes the exit code
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub struct Args {
-    /// QEMU's name of the processor
+    /// Whose answers: qemu, linux-6.12 or linux-7.2
+    #[arg(long, value_name = "WHO", default_value = "qemu")]
+    of: String,
+    /// For --of qemu: QEMU's name of the processor
     #[arg(long, value_name = "NAME", default_value = machine::CPU)]
     cpu: String,
     /// Print a JSON object
@@ -100,19 +106,16 @@ const SHOWN: usize = 20;
 /// # Errors
 /// What is missing to start the machine; a machine that does not come to its end.
 pub fn run(args: &Args) -> Result {
-    let progress = if args.json { Progress::silent() } else { Progress::stderr() };
-    let el2 = El2::find(&args.cpu, progress)?;
-    let started = el2.start(&[Order::Sweep {}], Vec::new(), false)?;
-    let said: Vec<_> = started
-        .said
-        .into_iter()
-        .filter_map(|said| match said {
-            Said::Swept(swept) => Some(swept),
-            _ => None,
-        })
-        .collect();
-    let outcome = sweep::judge(&started.about, &said)?;
-    let machine = format!("QEMU {}, processor {}", el2.qemu, el2.cpu);
+    let begun = Instant::now();
+    let (outcome, machine, wall) = match args.of.strip_prefix("linux-") {
+        None if args.of == "qemu" => on_qemu(args)?,
+        release => {
+            let kernel = Kernel::ALL.into_iter().find(|k| Some(k.name()) == release);
+            let kernel =
+                kernel.ok_or_else(|| input::unknown("--of", &args.of, &["qemu", "linux-6.12", "linux-7.2"]))?;
+            (linux_at::sweep(kernel), format!("Linux {} (emulated AT S12E1R)", kernel.name()), begun.elapsed())
+        }
+    };
     if args.json {
         let answer = Answer {
             machine,
@@ -133,16 +136,29 @@ pub fn run(args: &Args) -> Result {
                 })
                 .collect(),
             unexplained: outcome.unexplained.iter().map(Example::from).collect(),
-            seconds: started.wall.as_secs_f64(),
+            seconds: wall.as_secs_f64(),
         };
         show::json(&answer)?;
     } else {
-        show::text(&text(&machine, &outcome, started.wall))?;
+        show::text(&text(&machine, &outcome, wall))?;
     }
     Ok(if outcome.unexplained.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-fn text(machine: &str, outcome: &Outcome, wall: std::time::Duration) -> String {
+fn on_qemu(args: &Args) -> Result<(Outcome, String, Duration)> {
+    let progress = if args.json { Progress::silent() } else { Progress::stderr() };
+    let el2 = El2::find(&args.cpu, progress)?;
+    let started = el2.start(&[Order::Sweep {}], Vec::new(), false)?;
+    let swept = |said| match said {
+        Said::Swept(swept) => Some(swept),
+        _ => None,
+    };
+    let said: Vec<_> = started.said.into_iter().filter_map(swept).collect();
+    let outcome = sweep::judge(&started.about, &said)?;
+    Ok((outcome, format!("QEMU {}, processor {}", el2.qemu, el2.cpu), started.wall))
+}
+
+fn text(machine: &str, outcome: &Outcome, wall: Duration) -> String {
     let Outcome { combinations, agree, known, classes, unexplained } = outcome;
     let mut out = format!(
         "{} combinations on {machine}, in {wall:.1?}\n  {} as the architecture says\n  {} otherwise, as known\n",

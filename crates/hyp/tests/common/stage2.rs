@@ -65,4 +65,3 @@ pub(crate) fn sound<const N: usize>(vm: &Vm<Arena<Vec<u64>>, N>) -> Result<(), S
     }
     Ok(())
 }
-
