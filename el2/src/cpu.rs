@@ -228,7 +228,8 @@ pub(crate) struct Translation {
 }
 
 impl Translation {
-    /// Turns EL2's stage 1 on, caches too.
+    /// Turns EL2's stage 1 on, caches too. What was written before by way of no cache is not invalidated in any: the boot
+    /// protocol says that no cache has it.
     ///
     /// # Safety
     /// The tables at `root` map the program, its stack and heap where they are, with the memory types their use needs, and stay

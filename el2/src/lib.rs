@@ -37,9 +37,7 @@ pub struct Job {
     pub name: String,
     /// The policies, by name.
     pub policies: Vec<String>,
-    /// HCR_EL2.FWB.
-    pub fwb: bool,
-    /// The scenario.
+    /// The scenario. HCR_EL2.FWB is as it asks; else on, where the processor has it.
     pub scenario: Scenario,
     /// Its guest.
     pub guest: Guest,

@@ -110,8 +110,9 @@ impl Machine {
     pub(crate) fn run(&mut self, job: &Job, policy: &str) -> Result<Ran, String> {
         let policy = Policy::named(policy).ok_or_else(|| format!("there is no policy `{policy}`"))?;
         let scenario = &job.scenario;
-        if job.fwb && !cpu::has_fwb() {
-            return Err("this processor lacks FEAT_S2FWB".into());
+        let fwb = scenario.machine.fwb.unwrap_or_else(cpu::has_fwb);
+        if fwb && !cpu::has_fwb() {
+            return Err("the scenario says `fwb = true`, and this processor lacks FEAT_S2FWB".into());
         }
         let layout = Layout::of(scenario);
         let devices = self.choose(scenario)?;
@@ -126,7 +127,7 @@ impl Machine {
         cpu::forget_instructions();
         self.wipe(scenario, &devices)?;
 
-        let cpu = Cpu { fwb: job.fwb, dic: cpu::has_dic() };
+        let cpu = Cpu { fwb, dic: cpu::has_dic() };
         self.tables.fill(0);
         let tables = Arena::new(Oa(self.tables.as_ptr() as u64), &mut *self.tables);
         let mut vm: Guest<'_> = Vm::new(policy, cpu, tables).map_err(|error| error.to_string())?;
@@ -162,7 +163,7 @@ impl Machine {
         });
         cpu::set_stage2(run.vm.root().0, vtcr());
         cpu::forget_guest();
-        cpu::set_hcr(cpu::HCR_GUEST | if job.fwb { cpu::HCR_FWB } else { 0 });
+        cpu::set_hcr(cpu::HCR_GUEST | if fwb { cpu::HCR_FWB } else { 0 });
         cpu::alarm(LIMIT);
         let outcome = run.all(job.guest.vbar);
         let el1 = cpu::el1_exception();
@@ -184,9 +185,9 @@ impl Machine {
         for device in &scenario.devices {
             let mut bars = Vec::new();
             for bar in &device.bars {
-                let fits = |memory: &Memory| match bar.reads {
-                    Reads::Plain => memory.bar.size == bar.size,
-                    Reads::Clear => memory.clears.size >= bar.size,
+                // BAR 0 has room for so much, whatever BAR 2 has.
+                let fits = |memory: &Memory| {
+                    memory.bar.size == bar.size && (bar.reads == Reads::Plain || memory.clears.size >= bar.size)
                 };
                 let at = free.iter().position(fits).ok_or_else(|| {
                     format!("there is no device for {}.{} of {:#x} bytes", device.name, bar.index, bar.size)
@@ -254,9 +255,21 @@ fn devices(
         let bars: Vec<region::Bar> = bars.iter().map(of).collect();
         let mut vfio = Device::new(policy, Uapi::Subregions, &bars)?;
         // Where there is no call to ask by, nobody asks.
-        for asked in scenario.attributes.iter().filter(|asked| policy.takes_attributes() && asked.device == d) {
-            let index = bars.get(asked.bar).map_or(u32::MAX, |bar| u32::from(bar.index));
-            vfio.create(Index(index), asked.offset, asked.size, asked.ask)?;
+        if policy.takes_attributes() {
+            for asked in scenario.attributes.iter().filter(|asked| asked.device == d) {
+                let index = bars.get(asked.bar).map_or(u32::MAX, |bar| u32::from(bar.index));
+                vfio.create(Index(index), asked.offset, asked.size, asked.ask)?;
+            }
+            // What changes later as a whole is a region as a whole from the start.
+            for (b, bar) in bars.iter().enumerate() {
+                let here =
+                    |map: usize| scenario.maps.get(map).is_some_and(|m| m.of == Target::Bar { device: d, bar: b });
+                let changes = |op: &Op| matches!(op, Op::SetAttribute { at, .. } if here(at.map));
+                let apart = scenario.attributes.iter().any(|asked| (asked.device, asked.bar) == (d, b));
+                if !apart && scenario.program.ops.iter().any(|(_, op)| changes(op)) {
+                    vfio.create(Index(u32::from(bar.index)), 0, bar.size, Attribute::Default)?;
+                }
+            }
         }
         all.push(vfio);
     }

@@ -1,8 +1,5 @@
 //! From the entry to the power-off.
-#![expect(
-    unsafe_code,
-    reason = "called by assembly, and the memory of the heap and of the orders is an address at first"
-)]
+#![expect(unsafe_code, reason = "called by assembly; the memory of the heap and of the orders is an address at first")]
 
 use alloc::{format, string::String, vec::Vec};
 use core::{fmt::Write, panic::PanicInfo};

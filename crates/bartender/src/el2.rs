@@ -132,7 +132,6 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
             orders.push(Order::Run(Box::new(Job {
                 name: case.name.clone(),
                 policies: names.clone(),
-                fwb: fwb(&case.scenario, cpu),
                 scenario: case.scenario.clone(),
                 guest: machine::guest(case)?,
             })));
@@ -172,7 +171,8 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
                 continue;
             }
             let seen = seen.get(&(case.name.clone(), policy.name().to_owned())).unwrap_or(&silent);
-            let cpu = Cpu { fwb: fwb(&case.scenario, cpu), dic: about.as_ref().is_none_or(|about| about.dic) };
+            let has = about.as_ref().map_or((model::DEFAULT_FWB, true), |about| (about.fwb, about.dic));
+            let cpu = Cpu { fwb: case.scenario.machine.fwb.unwrap_or(has.0), dic: has.1 };
             let predict = |departs: &[Finding]| model::run_as(&case.scenario, *policy, cpu, departs);
             let seen = seen.as_ref().map_err(String::as_str);
             ran.rows.push(Row::of_machine(case, *policy, MACHINE, seen, predict, &Finding::ALL));
@@ -183,11 +183,6 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
 
 /// The machine's name.
 pub const MACHINE: &str = "el2";
-
-/// HCR_EL2.FWB for a scenario: as it asks; else on, where the processor has it.
-fn fwb(scenario: &Scenario, cpu: &str) -> bool {
-    scenario.machine.fwb.unwrap_or(model::DEFAULT_FWB && cpu == machine::CPU)
-}
 
 const fn is_dma(op: &Op) -> bool {
     matches!(op, Op::DmaStore { .. } | Op::DmaLoad { .. })

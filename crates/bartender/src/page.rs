@@ -40,6 +40,20 @@ impl<T: Display> Display for Text<T> {
     }
 }
 
+/// Text in which `` ` `` marks code.
+struct Ticked<'a>(&'a str);
+
+impl Display for Ticked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        while let Some((before, (code, after))) = rest.split_once('`').and_then(|(b, r)| Some((b, r.split_once('`')?))) {
+            write!(f, "{}<code>{}</code>", Text(before), Text(code))?;
+            rest = after;
+        }
+        write!(f, "{}", Text(rest))
+    }
+}
+
 /// What a row of the table is called in the page's addresses: by its scenario's name, where that is harmless.
 fn id(line: &Line, at: usize) -> String {
     let harmless = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -192,7 +206,7 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
         out,
         "<article class=\"card p{at}\" id=\"p-{0}\">\n<h3>{0}</h3>\n<p>{1}</p>\n<div class=\"bars\">",
         Text(column.policy),
-        Text(about.rule)
+        Ticked(about.rule)
     )?;
     for (asked, count) in ASKED.into_iter().zip(column.counts()) {
         let said: Vec<String> = Is::ALL.into_iter().map(|is| format!("{} {}", count.of(is), is.name())).collect();
@@ -222,9 +236,9 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
         write!(out, "</svg><b data-count=\"{asked}\">{}/{}</b>", count.yes, count.asked())?;
     }
     out.push_str("</div>\n");
-    for (what, text) in [("Proposed", about.proposed), ("Became", about.became), ("Source", about.source)] {
+    for (what, text) in [("Proposed", about.proposed), ("Became", about.became)] {
         if !text.is_empty() {
-            write!(out, "<p><span class=\"mut\">{what}:</span> {}</p>\n", Text(text))?;
+            write!(out, "<p><span class=\"mut\">{what}:</span> {}</p>\n", Ticked(text))?;
         }
     }
     flow(out, policy)?;
@@ -232,7 +246,8 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
         if !said.is_empty() {
             write!(out, "<details><summary>What was said {what} it</summary><ul>")?;
             for s in said {
-                write!(out, "<li>{} <small>{}, {}</small></li>", Text(s.what), Text(s.who), Text(s.thread))?;
+                let (what, who, when, place) = (Ticked(s.what), Text(s.who), Text(s.when), Text(s.place));
+                write!(out, "<li>{what} <small>{who}, {when}, {place}</small></li>")?;
             }
             out.push_str("</ul></details>\n");
         }
@@ -240,7 +255,7 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
     if !about.breaks.is_empty() {
         out.push_str("<details><summary>What it breaks</summary><ul>");
         for it in about.breaks {
-            write!(out, "<li>{}</li>", Text(it))?;
+            write!(out, "<li>{}</li>", Ticked(it))?;
         }
         out.push_str("</ul></details>\n");
     }
@@ -266,7 +281,14 @@ fn flow(out: &mut String, policy: Policy) -> fmt::Result {
     // The kind most are like is "any other".
     let common = kinds.iter().map(|(n, _, _)| n.len()).max().unwrap_or(0);
     let only = kinds.len() == 1;
-    out.push_str("<details><summary>What it makes of a BAR</summary>\n<p class=\"mut\">The host's mapping → stage 2 → what a guest's \
+    let about = policy.about();
+    out.push_str("<details><summary>What it makes of a BAR</summary>\n");
+    for (what, text) in [("Decides", about.decides), ("Needed of user space", about.needs)] {
+        if !text.is_empty() {
+            write!(out, "<p><span class=\"mut\">{what}:</span> {}</p>\n", Ticked(text))?;
+        }
+    }
+    out.push_str("<p class=\"mut\">The host's mapping → stage 2 → what a guest's \
                   write-combining mapping becomes. On a CPU with FWB and DIC.</p><ul class=\"flow\">");
     kinds.sort_by_key(|(n, _, _)| n.len());
     for (names, mapped, comes) in &kinds {
@@ -412,12 +434,13 @@ fn section(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fm
     write!(
         out,
         "<section class=\"cell p{p}\" id=\"{id}.{0}\">\n<h4><span class=\"of\">{1} <small>under</small> </span>{0}</h4>\n\
-         <div class=\"cols\"><div>\n<p>It ended: <b>{2}</b></p>",
+         <div class=\"cols\"><div>\n<p>It ended: <b>{2}</b>",
         cell.policy,
         Text(&line.title),
         Text(&cell.model.outcome)
     )?;
     values(out, &cell.model)?;
+    out.push_str("</p>");
     if !cell.is_met() {
         let why = cell.model.why.as_deref().unwrap_or("no reason given");
         write!(out, "<p class=\"bad\">! Not what the file expects. {}</p>", Text(why))?;
@@ -444,7 +467,7 @@ fn section(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fm
     if !cell.model.choices.is_empty() {
         out.push_str("<h5>What the architecture leaves open</h5><ul>");
         for it in &cell.model.choices {
-            write!(out, "<li>{}</li>", Text(it))?;
+            write!(out, "<li>{}</li>", Ticked(it))?;
         }
         out.push_str("</ul><p>So each of these may come out:</p><ul>");
         for it in &cell.model.choice {
@@ -463,7 +486,7 @@ fn section(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fm
     if !cell.model.because.is_empty() {
         out.push_str("<div><h5>Step by step</h5><ol>");
         for it in &cell.model.because {
-            write!(out, "<li>{}</li>", Text(it))?;
+            write!(out, "<li>{}</li>", Ticked(it))?;
         }
         out.push_str("</ol></div>");
     }
@@ -487,7 +510,7 @@ fn question(out: &mut String, asked: &str, answer: &Answer) -> fmt::Result {
     let is = answer.is;
     write!(out, "<div><dt><i class=\"{}\">{}</i> {asked}: {}</dt>", class(is), is.glyph(), is.name())?;
     for why in &answer.because {
-        write!(out, "<dd>{}</dd>", Text(why))?;
+        write!(out, "<dd>{}</dd>", Ticked(why))?;
     }
     out.push_str("</div>");
     Ok(())

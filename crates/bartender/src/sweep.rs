@@ -139,7 +139,8 @@ pub struct Class {
     pub right: Right,
     /// Where either side says so.
     pub source: &'static str,
-    /// Whether a difference is of this kind: the inputs must fit, and what the machine said must be what follows from it.
+    /// Whether a difference is of this kind: the inputs must fit, and what the machine said must be what follows from it. Of
+    /// an encoding that is reserved anything may follow.
     pub holds: fn(&Row) -> bool,
 }
 

@@ -15,10 +15,9 @@ fn names_are_unique_and_nothing_is_empty() {
     for f in &all {
         let parts = [f.who, &f.says, &f.smallest, &f.right, &f.source, &f.reproduce, f.pinned];
         assert!(parts.iter().all(|p| !p.is_empty()), "{f:?}");
-        assert!(
-            parts.iter().all(|p| letter(f).split_whitespace().any(|w| p.starts_with(w)) || *p == f.pinned),
-            "{f:?}"
-        );
+        let squeezed = |text: &str| text.split_whitespace().collect::<String>();
+        let letter = squeezed(&letter(f));
+        assert!(parts[..6].iter().all(|p| letter.contains(&squeezed(p))), "{f:?}");
     }
 }
 

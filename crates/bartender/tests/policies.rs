@@ -31,9 +31,8 @@ const SPEAKERS: [(&str, &str, &[&str]); 11] = [
 
 /// Where else a mail or a text is: a list with a message id or a series' name, or the kernel's history.
 fn is_elsewhere(place: &str) -> bool {
-    let list = ["kvm ", "kvmarm ", "kvmarm, ", "linux-kernel ", "linux-kernel, ", "linux-mm, "];
-    let mail = list.iter().any(|l| place.starts_with(l))
-        && (place.contains('@') || place.contains("v3") || place.contains("RFC"));
+    let list = ["kvm", "kvmarm", "linux-kernel", "linux-mm"].contains(&place.split([' ', ',']).next().unwrap());
+    let mail = list && ["@", "[PATCH", "[RFC", "cover of v3"].iter().any(|what| place.contains(what));
     mail || ["commit ", "merge "].iter().any(|what| place.starts_with(what))
 }
 

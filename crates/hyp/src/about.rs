@@ -11,7 +11,7 @@ pub struct Said {
     pub who: &'static str,
     /// When: the day of the mail, or of the one that quotes it; a month where the day is not known.
     pub when: &'static str,
-    /// Where: a thread, or a list with a message id.
+    /// Where: a thread, or a list with a message id; else a commit.
     pub place: &'static str,
     /// What, paraphrased.
     pub what: &'static str,
@@ -95,7 +95,7 @@ const LINUX6_1: About = About {
         said(
             "Marc Zyngier",
             "2023-04-12",
-            "kvmarm, to Agrawal's [PATCH v3 0/6]",
+            "linux-kernel, to Agrawal's [PATCH v3 0/6]",
             "It is no bug but was decided so: of the memory that gets mapped KVM knows nothing, and Device is \
              what is safe for any.",
         ),
@@ -153,7 +153,7 @@ const PREFETCHABLE: About = About {
         said(
             "Shanker Donthineni",
             "2021-04-29",
-            "kvmarm, [RFC 0/2]",
+            "linux-kernel, [RFC 0/2]",
             "NVIDIA's driver crashes in a guest by unaligned accesses to a prefetchable BAR; the same binary \
              works in the host, and it wants write-combining for speed.",
         ),
@@ -163,6 +163,13 @@ const PREFETCHABLE: About = About {
             "thread 000",
             "NICs, GPUs and NVMe CMBs were tested write-combining on bare metal. A device that cannot stand \
              Normal-NC would be broken there as well, and a quirk there would serve VFIO too.",
+        ),
+        said(
+            "Catalin Marinas",
+            "2021-05-05",
+            "kvmarm <20210505180228.GA3874@arm.com>",
+            "ioremap_wc() is Normal-NC on arm64 also because a frame buffer in user space is accessed by memset() \
+             and memcpy(), which do not align.",
         ),
         said(
             "Vikram Sethi",
@@ -189,6 +196,20 @@ const PREFETCHABLE: About = About {
         ),
         said(
             "Alex Williamson",
+            "2021-04-29",
+            "kvm, quoted in <e3d7fda8-5263-211c-3686-f699765ab715@nvidia.com>",
+            "If write-combining cures an alignment fault, it hides a bug of the driver's, which has to be fixed \
+             first.",
+        ),
+        said(
+            "Marc Zyngier",
+            "2021-04-30",
+            "kvmarm, quoted in <7c685ae6-938b-9d99-20e6-f51398543441@nvidia.com>",
+            "The unaligned access, the best argument for Normal-NC, turned out to be a bug. Which attributes are \
+             relied on beside that?",
+        ),
+        said(
+            "Alex Williamson",
             "2021-05-04",
             "kvmarm <20210504120348.2eec075b@redhat.com>",
             "All the combining that a prefetchable BAR must stand is PCI's byte merging, which is much less. \
@@ -200,6 +221,13 @@ const PREFETCHABLE: About = About {
             "2023-05-31",
             "thread 001, quoted",
             "The prefetchable bit is no reliable way to tell whether Normal or Device is safe.",
+        ),
+        said(
+            "Christoph Hellwig",
+            "2024-08-14",
+            "kvm <Zr2Mgst5KNCvUlhV@infradead.org>",
+            "The bit never said anything of write-combining, though Linux takes it so for resourceN_wc; and the \
+             PCI-SIG wants to be rid of prefetchable BARs.",
         ),
     ],
     breaks: &[
@@ -404,6 +432,20 @@ const SUBREGIONS: About = About {
             "linux-kernel <20230717123524.0cefedd0.alex.williamson@redhat.com>",
             "Nobody is against it for user-space drivers; nobody has brought a complete proposal.",
         ),
+        said(
+            "Benjamin Herrenschmidt",
+            "2025-08-07",
+            "kvm, quoted in <20250807130605.644ac9f6.alex.williamson@redhat.com>",
+            "A simpler form: the attribute of a range, for every mapping of it, which changes by zapping them. No \
+             page can have two types then, which is what Arm's people were concerned about.",
+        ),
+        said(
+            "Alex Williamson",
+            "2025-08-07",
+            "kvm <20250807130605.644ac9f6.alex.williamson@redhat.com>",
+            "New region indexes are neither weird nor hacky: they fit the uAPI there is, best as aliases of the \
+             regions there are.",
+        ),
     ],
     against: &[
         said(
@@ -425,6 +467,20 @@ const SUBREGIONS: About = About {
             "For write-combining in a guest KVM needs nothing of VFIO's.",
         ),
         said(
+            "Jason Gunthorpe",
+            "2024-08-06",
+            "kvm, quoted in <20240806124302.21e46cee.alex.williamson@redhat.com>",
+            "A region is one piece of memory. If attributes of a mapping become regions their number may explode; \
+             the cookie one maps by should carry them.",
+        ),
+        said(
+            "Jason Gunthorpe",
+            "2025-08-06",
+            "kvm, quoted in <20250807130605.644ac9f6.alex.williamson@redhat.com>",
+            "Subregions make a hacky uAPI, and regions should not be sliced: user space can map several times. \
+             Nor should what a mapping means change while it is there.",
+        ),
+        said(
             "Benjamin Herrenschmidt",
             "2023-07-14",
             "thread 001",
@@ -437,9 +493,10 @@ const SUBREGIONS: About = About {
         "It takes a uAPI of VFIO's that no Linux has (7.3).",
         "A BAR that is mapped whole is in the way: no page has two types at once, so the VMM unmaps first.",
     ],
-    became: "Discussed, not written. It came back for user-space drivers: Busch's patch of 2024-07-31, Adam's RFC \
-             of 2025, Williamson's region aliases (2025-08-28), Evans's attribute of a dma-buf (v3, 2026-06-10). \
-             None is in Linux 7.3. `bartender policies --compare` runs all five forms.",
+    became: "Discussed, not written; the mail of 2023 says nothing of a change while mapped, which is of 2025. It \
+             came back for user-space drivers: Busch's RFC of 2024-07-31, Adam's of 2025-08-04, Williamson's \
+             region aliases (2025-08-28), Evans's attribute of a dma-buf (v3, 2026-06-10). None is in Linux 7.3. \
+             `bartender policies --compare` runs all five forms.",
 };
 
 const LINUX6_9: About = About {
@@ -517,7 +574,9 @@ const LINUX6_9: About = About {
         "A guest that maps a BAR with read side effects Normal-NC may lose what reads clear. No rule of the \
          host's stops it.",
         "A SoC whose Normal-NC does not work on PCIe gives it to guests all the same: nothing asks.",
-        "Device memory mapped by anything but vfio-pci stays Device, and a cacheable mapping of it too.",
+        "Device memory mapped by anything but vfio-pci stays Device.",
+        "So does a cacheable mapping of it: what the VMM zeroed may lie in a cache while the guest reads what was \
+         there before (Agrawal, 2025-06-20).",
     ],
     became: "Merged for 6.9, and in 7.3 still the rule for every uncached BAR of vfio-pci. Some distributions \
              have it in older kernels, so that a version number proves nothing.",
@@ -544,6 +603,13 @@ const LINUX6_17: About = About {
             "linux-mm, cover of v3",
             "Such memory is DDR behind a coherent link: cached, accessed unaligned and atomically, executed from. \
              Stage 2 gets the type the VMA has, so KVM takes on nothing new.",
+        ),
+        said(
+            "Ankit Agrawal",
+            "2025-06-20",
+            "linux-kernel, [PATCH v8 3/6]",
+            "To refuse the slot closes a hole: memory that a VMM zeroes through a cacheable mapping, and KVM maps \
+             uncached, shows a guest what the one before left there.",
         ),
         said(
             "Oliver Upton",
@@ -575,8 +641,8 @@ const LINUX6_17: About = About {
         ),
     ],
     breaks: &[
-        "Without FWB and DIC a cacheable VM_PFNMAP mapping is refused as a memory slot (EINVAL), where 6.16 took \
-         it and gave Device.",
+        "Without FWB and DIC a cacheable VM_PFNMAP mapping is refused as a memory slot (EINVAL), where earlier \
+         kernels took it (6.12) and gave Device.",
         "Under FWB what is cacheable is Write-Back for the guest, whatever its stage 1 says: it cannot have it \
          uncached.",
         "All of `linux-6.9`'s, for uncached BARs.",

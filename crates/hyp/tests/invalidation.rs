@@ -395,7 +395,7 @@ fn tell(story: &Story<Setting, Call>) -> Result<(), String> {
 
 #[test]
 fn after_any_calls_the_tlb_holds_what_the_tables_say() {
-    tell_all(300, story, tell);
+    tell_all(200, story, tell);
 }
 
 // ---- rule by rule -------------------------------------------------------------------------------------------------------------

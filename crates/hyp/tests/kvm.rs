@@ -1,7 +1,10 @@
 //! What KVM does about a stage-2 abort, path by path, named after the function that does it.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use hyp::{Abort, Cpu, EFAULT, Error, EsrEl2, Policy, Resolution, S2Kind, Slot, Vm, Vma};
+use hyp::{
+    Abort, CacheableRefused, Cpu, EFAULT, EINVAL, Error, EsrEl2, Pgprot, Policy, Refusal, Resolution, S2Kind, Slot, Vm,
+    Vma,
+};
 use mmu::{
     Arena, Ia, Oa,
     arm::{self, Stage2},
@@ -107,8 +110,8 @@ fn user_mem_abort_grants_execution_on_a_fetch_only() {
     assert!(!leaf(&v, RAM.ipa.0).privileges.execute);
     assert!(matches!(v.abort(&fetch(RAM.ipa.0, PERMISSION_L3), &mut ()), Resolution::Again { .. }));
     assert!(leaf(&v, RAM.ipa.0).privileges.execute);
-    // CTR_EL0.DIC with FWB: at once.
-    let mut v = vm(Policy::Linux6_1, Cpu { fwb: true, dic: true });
+    // CTR_EL0.DIC: at once, with FWB or without.
+    let mut v = vm(Policy::Linux6_1, Cpu { fwb: false, dic: true });
     v.abort(&data(RAM.ipa.0, TRANSLATION_L3), &mut ());
     assert!(leaf(&v, RAM.ipa.0).privileges.execute);
 }
@@ -207,4 +210,83 @@ fn policies_have_names() {
         assert!(!p.rule().is_empty() && !p.source().is_empty());
     }
     assert_eq!(Policy::named("linux-5.0"), None);
+}
+
+/// What KVM_SET_USER_MEMORY_REGION says of each kind of mapping: the three refusals, each -EINVAL.
+#[test]
+fn kvm_arch_prepare_memory_region() {
+    let cached = Vma::device(Pgprot::Cached);
+    let slot = |vma| Slot::new(Ia(HOLE), 1 << 20, Oa(0x50_0000_0000), vma);
+    let logged = |vma| Slot { log_dirty: true, ..slot(vma) };
+    let vm = |policy, cpu| Vm::<_, 1>::new(policy, cpu, Arena::new(Oa(0x10_0000), vec![0; 2 * 512])).unwrap();
+    let add = |mut vm: Vm<Arena<Vec<u64>>, 1>, slot| match vm.add_slot(slot) {
+        Err(e @ Error::Refused { slot: s, why }) => {
+            assert!(s == slot && e.errno() == EINVAL && vm.slots().next().is_none());
+            Err(why)
+        }
+        other => {
+            assert_eq!(other, Ok(()));
+            Ok(())
+        }
+    };
+    for policy in Policy::ALL {
+        for (fwb, dic) in [(false, false), (false, true), (true, false), (true, true)] {
+            let cpu = Cpu { fwb, dic };
+            let new = || vm(policy, cpu);
+            // VM_MTE_ALLOWED: RAM has it, no BAR has.
+            for vma in [Vma::VFIO_PCI_BAR, Vma::OTHER_DEVICE, cached] {
+                assert_eq!(add(new().with_mte(), slot(vma)), Err(Refusal::Mte), "{policy:?} {vma:?}");
+            }
+            assert_eq!(add(new().with_mte(), logged(Vma::RAM)), Ok(()));
+            // KVM_MEM_LOG_DIRTY_PAGES: of RAM, not of VM_PFNMAP.
+            assert_eq!(add(new(), logged(Vma::RAM)), Ok(()));
+            for vma in [Vma::VFIO_PCI_BAR, Vma::OTHER_DEVICE, cached] {
+                assert_eq!(add(new(), logged(vma)), Err(Refusal::DirtyLog), "{policy:?} {vma:?}");
+                // The order of the kernel's questions.
+                assert_eq!(add(new().with_mte(), logged(vma)), Err(Refusal::Mte), "{policy:?} {vma:?}");
+            }
+            // Cacheable VM_PFNMAP: since 6.17, where FWB or DIC is missing.
+            let refused = policy == Policy::Linux6_17 && !(fwb && dic);
+            let wanted = if refused { Err(Refusal::Cacheable(CacheableRefused(cpu))) } else { Ok(()) };
+            assert_eq!(add(new(), slot(cached)), wanted, "{policy:?} {cpu:?}");
+            // It asks for the mapping's protection, not whose memory it is: /dev/mem of RAM.
+            assert_eq!(add(new(), slot(Vma { kernel_memory: true, ..cached })), wanted, "{policy:?} {cpu:?}");
+            // Not for the flag, nor of another protection, nor of what is not VM_PFNMAP.
+            assert_eq!(add(new(), slot(Vma { allow_any_uncached: true, ..cached })), wanted, "{policy:?} {cpu:?}");
+            for vma in [Vma::VFIO_PCI_BAR, Vma::OTHER_DEVICE, Vma::device(Pgprot::WriteCombine), Vma::RAM] {
+                assert_eq!(add(new(), slot(vma)), Ok(()), "{policy:?} {vma:?}");
+            }
+        }
+    }
+    // The words.
+    let words = |e: Result<(), Refusal>| e.unwrap_err().to_string();
+    let new = |cpu| vm(Policy::Linux6_17, cpu);
+    assert_eq!(
+        words(add(new(Cpu::default()).with_mte(), slot(cached))),
+        "the VM has MTE and the mapping lacks VM_MTE_ALLOWED"
+    );
+    assert_eq!(
+        words(add(new(Cpu::default()), logged(cached))),
+        "KVM_MEM_LOG_DIRTY_PAGES, and the mapping is VM_PFNMAP"
+    );
+    assert_eq!(
+        words(add(new(Cpu { fwb: true, dic: false }), slot(cached))),
+        "the mapping is cacheable and VM_PFNMAP, and the CPU lacks FWB or DIC (FWB 1, DIC 0)"
+    );
+}
+
+/// The errno of each error of a slot.
+#[test]
+fn kvm_set_user_memory_region_errno() {
+    let mut v = vm(Policy::Linux6_1, Cpu::default());
+    let errno = |e: Result<(), Error>| e.unwrap_err().errno();
+    assert_eq!(errno(v.add_slot(BAR)), 17);
+    assert_eq!(errno(v.add_slot(Slot { size: 1, ..BAR })), EINVAL);
+    assert_eq!(errno(v.remove_slot(Ia(1), &mut ()).map(drop)), EINVAL);
+    for i in 0..2 {
+        v.add_slot(Slot { ipa: Ia(HOLE + i * 0x1000), size: 0x1000, ..BAR }).unwrap();
+    }
+    assert_eq!(errno(v.add_slot(Slot { ipa: Ia(HOLE + 0x2000), size: 0x1000, ..BAR })), EINVAL);
+    let none = Vm::<_, 1>::new(Policy::Linux6_1, Cpu::default(), Arena::new(Oa(0), vec![0; 512]));
+    assert_eq!(none.unwrap_err().errno(), 12);
 }

@@ -171,8 +171,8 @@ impl Naive {
         others.into_iter().any(|l| !pages_of(l.offset, l.size).is_disjoint(pages))
     }
 
-    /// What speaks against it, or the index there is already.
-    fn create(&self, parent: u32, offset: u64, size: u64, asked: Attribute) -> Result<Option<u32>, Against> {
+    /// What speaks against it, or those there are already. That is one or none, but for buffers whose attributes were set alike.
+    fn create(&self, parent: u32, offset: u64, size: u64, asked: Attribute) -> Result<Vec<u32>, Against> {
         let (creates, parts, overlaps) = match self.uapi {
             Uapi::NextMmap | Uapi::WholeIndex => (false, false, false),
             Uapi::Subregions => (true, true, false),
@@ -197,8 +197,11 @@ impl Naive {
         }
         let wanted = pages_of(offset, size);
         let of_this: Vec<_> = self.parts.iter().filter(|p| p.bar == bar.index).collect();
-        if let Some(same) = of_this.iter().find(|p| p.asked == asked && pages_of(p.offset, p.size) == wanted) {
-            return Ok(Some(same.index));
+        let same = of_this.iter().filter(|p| p.asked == asked && pages_of(p.offset, p.size) == wanted);
+        let same: Vec<_> = same.map(|p| p.index).collect();
+        if !same.is_empty() {
+            assert!(same.len() == 1 || self.uapi == Uapi::DmaBuf);
+            return Ok(same);
         }
         if !overlaps && of_this.iter().any(|p| !pages_of(p.offset, p.size).is_disjoint(&wanted)) {
             against.push(Class::Overlap);
@@ -206,7 +209,7 @@ impl Naive {
         if self.parts.len() == self.places.0 {
             against.push(Class::Full);
         }
-        if against.is_empty() { Ok(None) } else { Err(against) }
+        if against.is_empty() { Ok(Vec::new()) } else { Err(against) }
     }
 
     fn remove(&self, index: u32) -> Against {
@@ -446,17 +449,14 @@ impl<const R: usize, const M: usize> Pair<R, M> {
                 let expected = self.naive.create(parent, offset, size, asked);
                 agree(call, answer.as_ref(), expected.as_ref().err().map_or(&[], |a| a))?;
                 let Ok(index) = answer else { return Ok(true) };
-                match expected.unwrap() {
-                    Some(there) if there == index.0 => {}
-                    None if index.0 >= FIRST_DYNAMIC && self.indices.insert(index.0) => {
-                        self.naive.parts.push(Part { index: index.0, bar: parent as u8, offset, size, asked });
+                let there = expected.unwrap();
+                if there.is_empty() {
+                    if index.0 < FIRST_DYNAMIC || !self.indices.insert(index.0) {
+                        return Err(format!("{call:x?}: {index:?} comes twice; there were {:?}", self.indices));
                     }
-                    there => {
-                        return Err(format!(
-                            "{call:x?}: {index:?}, but {there:?} was there; before: {:?}",
-                            self.indices
-                        ));
-                    }
+                    self.naive.parts.push(Part { index: index.0, bar: parent as u8, offset, size, asked });
+                } else if !there.contains(&index.0) {
+                    return Err(format!("{call:x?}: {index:?}, but {there:?} was there"));
                 }
             }
             Call::Remove(index) => {

@@ -1,6 +1,6 @@
 //! `bartender run`.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -175,7 +175,7 @@ pub fn run(args: &Args) -> Result {
     if args.json {
         show::json(&rows)?;
     } else {
-        show::text(&matrix(&rows, args.explain))?;
+        show::text(&listed(&rows, args.explain))?;
         let cannot = rows.iter().filter(|r| r.verdict == Verdict::Cannot).count();
         let met = rows.len() - unmet - cannot;
         let what = if on == On::Model { "expectations met" } else { "as expected, and as the model predicts" };
@@ -195,46 +195,55 @@ pub fn run(args: &Args) -> Result {
     Ok(if unmet == 0 && trouble.is_none() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
-/// The rows as a matrix: a line for each scenario, a column for each policy; then what there is to say of those unmet, or,
-/// asked to explain, of all.
-fn matrix(rows: &[Row], explain: bool) -> String {
-    let mut policies: Vec<(&str, &str)> = Vec::new();
-    let mut lines: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+/// A line for each scenario and outcome, with the policies under which it comes out; then what there is to say of those unmet,
+/// or, asked to explain, of all.
+fn listed(rows: &[Row], explain: bool) -> String {
+    // Neighbours in a group are of one scenario and look alike.
+    let mut groups: Vec<(&Row, String, Vec<String>)> = Vec::new();
     for row in rows {
-        if !policies.contains(&(row.policy, &row.machine)) {
-            policies.push((row.policy, &row.machine));
+        let (text, head) = (cell(row), head((row.policy, &row.machine)));
+        let alike = |(r, t, _): &&mut (&Row, String, Vec<String>)| {
+            r.scenario == row.scenario && *t == text && mark(r).0 == mark(row).0
+        };
+        match groups.iter_mut().find(alike) {
+            Some((_, _, heads)) => heads.push(head),
+            None => groups.push((row, text, vec![head])),
         }
-        lines.entry(&row.scenario).or_default().push(row);
     }
-    let first = lines.keys().map(|n| n.chars().count()).chain(["scenario".len()]).max().unwrap_or(0);
-    let widest = |i: usize| {
-        let cells = lines.values().filter_map(|l| l.get(i)).map(|r| cell(r).chars().count());
-        cells.max().unwrap_or(0).max(head(policies[i]).chars().count())
-    };
-    let widths: Vec<usize> = (0..policies.len()).map(widest).collect();
+    groups.sort_by(|a, b| a.0.scenario.cmp(&b.0.scenario));
+    let all: BTreeSet<String> = rows.iter().map(|row| head((row.policy, &row.machine))).collect();
+    let width = |of: &dyn Fn(&(&Row, String, Vec<String>)) -> usize| groups.iter().map(of).max().unwrap_or(0);
+    let (first, second) = (width(&|g| g.0.scenario.chars().count()), width(&|g| g.1.chars().count()));
 
     let mut out = String::new();
-    let _ = write!(out, "{:first$}", paint(FAINT, "scenario"));
-    for (policy, width) in policies.iter().zip(&widths) {
-        let _ = write!(out, "   {:width$}", paint(FAINT, head(*policy)), width = width + 2);
-    }
-    out.truncate(out.trim_end().len());
-    out.push('\n');
-    for (name, line) in &lines {
-        let _ = write!(out, "{name:first$}");
-        for (i, row) in line.iter().enumerate() {
-            let (mark, style) = match row.verdict {
-                Verdict::Met if row.departs.is_some() => ("≈", OPEN),
-                Verdict::Met => ("✓", GOOD),
-                Verdict::Unmet => ("✗", BAD),
-                Verdict::Cannot => ("–", FAINT),
-            };
-            let text = cell(row);
-            let fault = if row.stage.is_some() { OPEN } else { anstyle::Style::new() };
-            let pad = widths.get(i).copied().unwrap_or(0);
-            let last = i + 1 == line.len();
-            let _ = write!(out, "   {} ", paint(style, mark));
-            let _ = write!(out, "{:pad$}", paint(fault, text), pad = if last { 0 } else { pad });
+    let mut before = "";
+    for (row, text, heads) in &groups {
+        let name = if row.scenario == before { "" } else { &row.scenario };
+        before = &row.scenario;
+        let (mark, style) = mark(row);
+        let fault = if row.stage.is_some() { OPEN } else { anstyle::Style::new() };
+        let others: Vec<&str> = all.iter().filter(|h| !heads.contains(h)).map(String::as_str).collect();
+        let heads = match others.as_slice() {
+            [] if heads.len() > 1 => "all".into(),
+            [_] | [_, _] if heads.len() > 3 => format!("all but {}", others.join(" ")),
+            _ => heads.join(" "),
+        };
+        let _ = write!(out, "{name:first$}  {} {:second$}  ", paint(style, mark), paint(fault, text));
+        // What follows the outcome is broken below itself.
+        let indent = first + second + 6;
+        let room = 100usize.saturating_sub(indent).max(30);
+        let mut column = 0;
+        for word in heads.split(' ') {
+            let length = word.chars().count();
+            if column > 0 && column + 1 + length > room {
+                let _ = write!(out, "\n{:indent$}", "");
+                column = 0;
+            } else if column > 0 {
+                out.push(' ');
+                column += 1;
+            }
+            let _ = write!(out, "{}", paint(FAINT, word));
+            column += length;
         }
         out.push('\n');
     }
@@ -253,6 +262,15 @@ fn matrix(rows: &[Row], explain: bool) -> String {
         }
     }
     out
+}
+
+fn mark(row: &Row) -> (&'static str, anstyle::Style) {
+    match row.verdict {
+        Verdict::Met if row.departs.is_some() => ("≈", OPEN),
+        Verdict::Met => ("✓", GOOD),
+        Verdict::Unmet => ("✗", BAD),
+        Verdict::Cannot => ("–", FAINT),
+    }
 }
 
 fn head((policy, machine): (&str, &str)) -> String {

@@ -14,8 +14,11 @@
     body.textContent = '';
     body.appendChild(copy);
     body.scrollTop = 0;
-    panel.hidden = false;
-    root.classList.add('open');
+    if (panel.hidden) {
+      panel.hidden = false;
+      root.classList.add('open');
+      table.parentNode.scrollIntoView({ block: 'start' });
+    }
     a.scrollIntoView({ block: 'nearest', inline: 'nearest' });
     try { history.replaceState(null, '', a.getAttribute('href')); } catch (e) { at = a; }
   }
@@ -65,5 +68,11 @@
   form.hidden = false;
   filter();
   var first = list(table, 'a.v').filter(function (a) { return a.getAttribute('href') === location.hash; })[0];
-  if (first) { show(first); }
+  // The address leads to the reasons at the end of the page: bring the cell here instead.
+  window.addEventListener('load', function () {
+    if (!first) { return; }
+    var whole = get(location.hash.slice(1)).closest('details');
+    if (whole) { whole.open = false; }
+    show(first);
+  });
 }());
