@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use el2::{About, JOBS_AT, JOBS_SIZE, Job, Order, RAM_SIZE, Said};
-use hyp::{Cpu, Policy};
+use hyp::{Cpu, Facts, Policy, S2Kind};
 use lab::bare::{Bare, Device};
 use lab::{Cache, Progress};
+use memtype::Attribute;
 use model::Finding;
-use platform::{Errors, NcDefect, NoSnoop, Platform};
+use platform::{Errors, NcDefect, Platform};
 use scenario::observation::FaultKind;
 use scenario::program::{JumpTo, Op, Place, ZVA_BYTES};
 use scenario::{Observation, Outcome, Reads, Scenario, Target};
@@ -121,26 +122,30 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
     let mut seen: HashMap<(String, String), Result<Observation, String>> = HashMap::new();
     let mut about = None;
     for aborts in [false, true] {
-        let here: Vec<&Case> =
-            cases.iter().filter(|c| cannot(&c.scenario).is_none() && needs_aborts(&c.scenario) == aborts).collect();
-        if here.is_empty() {
-            continue;
-        }
-        let names: Vec<String> = policies.iter().filter(|p| p.is_arm()).map(|p| p.name().into()).collect();
+        let mut here: Vec<&Case> = Vec::new();
         let mut orders = Vec::new();
-        for case in &here {
+        for case in cases.iter().filter(|c| needs_aborts(&c.scenario) == aborts) {
+            let able = policies.iter().filter(|policy| cannot(&case.scenario, **policy).is_none());
+            let able: Vec<String> = able.map(|policy| policy.name().into()).collect();
+            if able.is_empty() {
+                continue;
+            }
+            here.push(case);
             orders.push(Order::Run(Box::new(Job {
                 name: case.name.clone(),
-                policies: names.clone(),
+                policies: able,
                 scenario: case.scenario.clone(),
                 guest: machine::guest(case)?,
             })));
+        }
+        if here.is_empty() {
+            continue;
         }
         let mut devices: Vec<Device> = machine::bars(&here).into_iter().map(|size| Device::Memory { size }).collect();
         if here.iter().any(|c| c.scenario.program.ops.iter().any(|(_, op)| is_dma(op))) {
             devices.push(Device::Dma);
         }
-        let watch = progress.watch(format!("{} scenarios under {} policies at EL2", here.len(), names.len()));
+        let watch = progress.watch(format!("{} scenarios at EL2", here.len()));
         let started = el2.start(&orders, devices, aborts)?;
         drop(watch);
         ran.starts += 1;
@@ -161,12 +166,7 @@ pub fn run(cases: &[Case], policies: &[Policy], cpu: &str, progress: Progress) -
     let silent = Err("the machine said nothing about this scenario".to_owned());
     for case in cases {
         for policy in policies {
-            let why = if policy.is_arm() {
-                cannot(&case.scenario)
-            } else {
-                Some(format!("{} is no policy of an Arm hypervisor", policy.name()))
-            };
-            if let Some(why) = why {
+            if let Some(why) = cannot(&case.scenario, *policy) {
                 ran.rows.push(Row::cannot(case, *policy, MACHINE, why));
                 continue;
             }
@@ -200,11 +200,42 @@ fn is_dead(scenario: &Scenario) -> bool {
 /// The offset of the register of an emulated device that is cleared by a read, and the bytes of an access to it.
 const CLEARED: (u64, u64) = (4, 4);
 
-/// Why this machine cannot show a scenario; `None` where it can.
+/// Whether under `policy` any access to a BAR can be Normal-NC, by the guest or by user space.
+fn reaches_nc(scenario: &Scenario, policy: Policy) -> bool {
+    let cpu = Cpu { fwb: scenario.machine.fwb.unwrap_or(model::DEFAULT_FWB), dic: true };
+    let later = scenario.program.ops.iter().filter_map(|(_, op)| match op {
+        Op::SetAttribute { ask, .. } => Some(*ask),
+        _ => None,
+    });
+    let asks: Vec<Attribute> =
+        scenario.attributes.iter().map(|asked| asked.ask).chain(later).chain([Attribute::Default]).collect();
+    scenario.devices.iter().flat_map(|device| device.bars.iter().map(move |bar| (device, bar))).any(|(device, bar)| {
+        let facts = Facts {
+            prefetchable: bar.prefetchable,
+            vga: device.class >> 8 == 0x0300,
+            cached: bar.cached,
+            platform: scenario.platform,
+        };
+        asks.iter().filter_map(|ask| policy.mmap(&facts, *ask).ok()).any(|(vma, _)| match policy.decide(&vma, cpu) {
+            Ok(decision) => match decision.kind {
+                S2Kind::NormalNc => true,
+                // Without FWB what stage 1 says stands.
+                S2Kind::Normal => !cpu.fwb,
+                S2Kind::DeviceNgnre => false,
+            },
+            Err(_) => false,
+        })
+    })
+}
+
+/// Why this machine cannot show a scenario under a policy; `None` where it can.
 #[must_use]
-pub fn cannot(scenario: &Scenario) -> Option<String> {
-    let Platform { containment, normal_nc, no_snoop, coherent, .. } = scenario.platform;
-    if normal_nc != NcDefect::None {
+pub fn cannot(scenario: &Scenario, policy: Policy) -> Option<String> {
+    if !policy.is_arm() {
+        return Some(format!("{} is no policy of an Arm hypervisor", policy.name()));
+    }
+    let Platform { containment, normal_nc, .. } = scenario.platform;
+    if normal_nc != NcDefect::None && reaches_nc(scenario, policy) {
         return Some(format!("the emulator's Normal-NC has no defect such as `{}`", normal_nc.name()));
     }
     if is_dead(scenario) {
@@ -216,8 +247,7 @@ pub fn cannot(scenario: &Scenario) -> Option<String> {
         }
     }
     let dma = scenario.program.ops.iter().any(|(_, op)| is_dma(op));
-    let no_snoop = no_snoop == NoSnoop::Possible && scenario.devices.first().is_some_and(|d| d.no_snoop);
-    if dma && (!coherent || no_snoop) {
+    if dma && !scenario.platform.snoops(scenario.devices.first().is_some_and(|d| d.no_snoop)) {
         return Some("the emulator has no caches that DMA could pass by".into());
     }
     for (line, op) in &scenario.program.ops {
@@ -277,4 +307,75 @@ fn told(scenario: &Scenario, seen: Observation, [esr, far, elr]: [u64; 3], injec
         None => return seen,
     };
     Observation { outcome, ..seen }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use scenario::a64::{DONE, vector_report};
+    use scenario::layout::REPORT_IPA;
+
+    fn scenario(platform: &str, bar: &str, program: &str) -> Scenario {
+        let text = format!(
+            "title = \"t\"\n[platform]\n{platform}\n[[device]]\nname = \"gpu\"\nbars = [{{ index = 2, size = \"1M\"{bar} }}]\n\
+             [[map]]\nname = \"vram\"\nbar = \"gpu.2\"\ntype = \"normal-nc\"\n\
+             [guest]\nprogram = \"{program}\"\n[expect]\nall = \"completed\"\n"
+        );
+        scenario::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn what_the_machine_cannot_show_has_a_reason() {
+        let load = "load.4 vram+4 -> x0";
+        let both = "errors = { device = \"contained\", normal = \"all-ones\" }";
+        for (platform, bar, program, policy, says) in [
+            ("", "", load, Policy::X86Ept, Some("no policy of an Arm")),
+            ("", "", load, Policy::Linux6_9, None),
+            ("normal-nc = \"holes\"", "", load, Policy::Linux6_9, Some("`holes`")),
+            ("normal-nc = \"holes\"", "", load, Policy::Linux6_1, None),
+            ("normal-nc = \"holes\"\ndescribed = true", "", load, Policy::Firmware, None),
+            ("errors = \"uncontained\"", "", load, Policy::Linux6_9, None),
+            ("errors = \"uncontained\"", ", dead = true", load, Policy::Linux6_9, Some("no uncontained")),
+            ("errors = \"contained\"", ", dead = true", load, Policy::Linux6_9, None),
+            (both, ", dead = true", load, Policy::Linux6_9, Some("does not tell")),
+            ("coherent = false", "", load, Policy::Linux6_9, None),
+            ("coherent = false", "", "dma.load.4 vram -> x0", Policy::Linux6_9, Some("no caches")),
+            ("", ", reads = \"clear\"", load, Policy::Linux6_9, None),
+            ("", ", reads = \"clear\"", "load.8 vram -> x0", Policy::Linux6_9, Some("bytes at offset 4")),
+        ] {
+            let why = cannot(&scenario(platform, bar, program), policy);
+            let fits = match (&why, says) {
+                (Some(why), Some(says)) => why.contains(says),
+                (why, says) => why.is_none() && says.is_none(),
+            };
+            assert!(fits, "{platform} {bar} {program} {}: {why:?}", policy.name());
+        }
+    }
+
+    #[test]
+    fn aborts_are_for_dead_bars_alone() {
+        let needs = |platform, bar| needs_aborts(&scenario(platform, bar, "load.4 vram -> x0"));
+        assert!(needs("errors = \"contained\"", ", dead = true"));
+        assert!(!needs("errors = \"contained\"", "") && !needs("", ", dead = true"));
+    }
+
+    #[test]
+    fn the_report_page_is_read_and_nothing_else() {
+        let scenario = scenario("", "", "load.4 vram -> x0");
+        let store = |ipa| Observation {
+            outcome: Outcome::Mmio { write: true, ipa, len: 8, data: 0 },
+            registers: [(0, 7)].into(),
+        };
+        let told = |ipa, esr, injected| told(&scenario, store(ipa), [esr, 0x123, 0], injected);
+        assert_eq!(told(REPORT_IPA + DONE, 0, false).outcome, Outcome::Completed);
+        assert_eq!(told(REPORT_IPA + DONE, 0, false).registers, [(0, 7)].into());
+        let vector = REPORT_IPA + vector_report(4);
+        let (alignment, external) = (0x9600_0021, 0x9600_0010);
+        assert_eq!(told(vector, alignment, false).outcome, Outcome::GuestAbort { esr: alignment, far: 0x123 });
+        assert_eq!(told(vector, external, true).outcome, Outcome::GuestAbort { esr: external, far: 0x123 });
+        assert_eq!(told(vector, external, false).outcome, Outcome::ContainedError { far: Some(0x123) });
+        assert!(matches!(told(REPORT_IPA + vector_report(5), 0, false).outcome, Outcome::Other { .. }));
+        assert_eq!(told(0x1000, 0, false), store(0x1000));
+    }
 }

@@ -46,7 +46,8 @@ struct Ticked<'a>(&'a str);
 impl Display for Ticked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.0;
-        while let Some((before, (code, after))) = rest.split_once('`').and_then(|(b, r)| Some((b, r.split_once('`')?))) {
+        while let Some((before, (code, after))) = rest.split_once('`').and_then(|(b, r)| Some((b, r.split_once('`')?)))
+        {
             write!(f, "{}<code>{}</code>", Text(before), Text(code))?;
             rest = after;
         }
@@ -288,8 +289,10 @@ fn flow(out: &mut String, policy: Policy) -> fmt::Result {
             write!(out, "<p><span class=\"mut\">{what}:</span> {}</p>\n", Ticked(text))?;
         }
     }
-    out.push_str("<p class=\"mut\">The host's mapping → stage 2 → what a guest's \
-                  write-combining mapping becomes. On a CPU with FWB and DIC.</p><ul class=\"flow\">");
+    out.push_str(
+        "<p class=\"mut\">The host's mapping → stage 2 → what a guest's \
+                  write-combining mapping becomes. On a CPU with FWB and DIC.</p><ul class=\"flow\">",
+    );
     kinds.sort_by_key(|(n, _, _)| n.len());
     for (names, mapped, comes) in &kinds {
         let name = if only {
@@ -317,8 +320,10 @@ fn marks(line: &Line) -> String {
 }
 
 fn table(out: &mut String, matrix: &Matrix) -> fmt::Result {
-    out.push_str("<h2 id=\"matrix\">The matrix</h2>\n<form id=\"filter\" hidden=\"hidden\"><label>From <select id=\"thread\">\
-                  <option value=\"\">anywhere</option>");
+    out.push_str(
+        "<h2 id=\"matrix\">The matrix</h2>\n<form id=\"filter\" hidden=\"hidden\"><label>From <select id=\"thread\">\
+                  <option value=\"\">anywhere</option>",
+    );
     let mut threads: Vec<u16> = matrix.scenarios.iter().flat_map(|l| l.threads.iter().copied()).collect();
     threads.sort_unstable();
     threads.dedup();
@@ -326,13 +331,17 @@ fn table(out: &mut String, matrix: &Matrix) -> fmt::Result {
         let name = THREADS.iter().find(|(n, _)| *n == thread).map_or("", |(_, name)| name);
         write!(out, "<option value=\"{thread:03}\">{}: {}</option>", thread_name(Some(thread)), Text(name))?;
     }
-    out.push_str("<option value=\"none\">the architecture alone</option></select></label>\
-                  <label><input type=\"checkbox\" id=\"differ\"/> only where the policies differ</label>");
+    out.push_str(
+        "<option value=\"none\">the architecture alone</option></select></label>\
+                  <label><input type=\"checkbox\" id=\"differ\"/> only where the policies differ</label>",
+    );
     for (at, column) in matrix.policies.iter().enumerate() {
         let name = Text(column.policy);
         write!(out, "<label><input type=\"checkbox\" data-p=\"{at}\" checked=\"checked\"/> {name}</label>")?;
     }
-    out.push_str("</form>\n<div class=\"scroll\">\n<table class=\"x\" id=\"t\">\n<thead><tr><th scope=\"col\">scenario</th>");
+    out.push_str(
+        "</form>\n<div class=\"scroll\">\n<table class=\"x\" id=\"t\">\n<thead><tr><th scope=\"col\">scenario</th>",
+    );
     for (at, column) in matrix.policies.iter().enumerate() {
         write!(out, "<th scope=\"col\" class=\"p{at}\"><a href=\"#p-{0}\">{0}</a></th>", Text(column.policy))?;
     }
@@ -550,7 +559,11 @@ fn machine(out: &mut String, row: &Row) -> fmt::Result {
 }
 
 fn foot(out: &mut String, matrix: &Matrix) -> fmt::Result {
-    write!(out, "<footer>\n<p>Made by <code>bartender matrix --html</code>, version {}. Machines:</p>\n<ul>", matrix.version)?;
+    write!(
+        out,
+        "<footer>\n<p>Made by <code>bartender matrix --html</code>, version {}. Machines:</p>\n<ul>",
+        matrix.version
+    )?;
     for ran in &matrix.machines {
         write!(out, "<li>{}: {}</li>", Text(&ran.machine), Text(&ran.about))?;
     }

@@ -380,8 +380,8 @@ const FOLLOW_VMA: About = About {
     ],
     became: "Not merged. The patches differ from the rule here, which is Gunthorpe's as far as KVM's three types \
              go: Agrawal's v3 made a write-combining VMA plain Normal at stage 2 (Write-Back, with FWB) and kept \
-             Device-nGnRnE as it is; his next series (2023-09-07) made every uncached VMA alike. The cacheable \
-             half was merged for 6.17, on FWB and DIC.",
+             Device-nGnRnE as it is; his next series (2023-09-07) made every uncached VMA alike, Device and by \
+             its second patch Normal-NC. The cacheable half was merged for 6.17, on FWB and DIC.",
 };
 
 const SUBREGIONS: About = About {

@@ -504,9 +504,8 @@ impl<const R: usize, const M: usize> Device<R, M> {
             return self.idle(index).map(|()| None);
         }
         // The whole region, not only what is mapped of it: what KVM is told is true of every mapping in its area.
-        let other = |m: &&Mapping| {
-            m.region != index && m.bar == region.bar && m.area.meets(region.area) && m.vma != vma
-        };
+        let other =
+            |m: &&Mapping| m.region != index && m.bar == region.bar && m.area.meets(region.area) && m.vma != vma;
         if mapped && let Some(with) = self.mappings().find(other) {
             return Err(Refused::Conflict { area: region.area, with: *with });
         }

@@ -132,8 +132,8 @@ const CASES: [Case; 15] = [
     case("BAR, uncached asked", Of::Bar(PLAIN, Attribute::Uncached)),
     case("BAR, cached asked", Of::Bar(PLAIN, Attribute::Cached)),
     Case { fwb: Some(true), ..case("memory of a coherent device", Of::Bar(CACHED, Attribute::Default)) },
-    Case { fwb: Some(false), ..case("the same, CPU without FWB and DIC", Of::Bar(CACHED, Attribute::Default)) },
-    Case { fwb: Some(true), ..case("the same, cached asked", Of::Bar(CACHED, Attribute::Cached)) },
+    Case { fwb: Some(false), ..case("the same without FWB and DIC", Of::Bar(CACHED, Attribute::Default)) },
+    Case { fwb: Some(true), ..case("coherent device, cached asked", Of::Bar(CACHED, Attribute::Cached)) },
     case("sysfs resourceN", Of::Other(Vma::OTHER_DEVICE)),
     case("sysfs resourceN_wc", Of::Other(Vma::device(Pgprot::WriteCombine))),
     case("guest RAM", Of::Other(Vma::RAM)),
@@ -416,7 +416,7 @@ impl Whole {
 
     /// What a guest reaches under each stage-2 type there is in the table.
     fn reached(&self) -> String {
-        let mut out = format!("\n{}\n", paint(STRONG, "what a guest reaches, whatever it asks for"));
+        let mut out = format!("\n{}\n", paint(STRONG, "what a guest can reach"));
         let below: Vec<Below> = self.cases.iter().filter_map(|row| row.made.below.as_ref().ok().copied()).collect();
         for kind in S2Kind::ALL {
             if !below.iter().any(|b| matches!(b, Below::Arm(k) if *k == kind)) {
