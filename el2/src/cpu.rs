@@ -184,11 +184,40 @@ pub(crate) fn translate(address: u64) -> u64 {
     read!("par_el1")
 }
 
+/// The counter at some time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock(u64);
+
+impl Clock {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        Self(read!("cntpct_el0"))
+    }
+    /// Milliseconds since then.
+    pub(crate) fn elapsed(self) -> u64 {
+        (Self::now().0 - self.0) / per_millisecond()
+    }
+}
+
+/// What the counter counts in a millisecond.
+fn per_millisecond() -> u64 {
+    (read!("cntfrq_el0") / 1000).max(1)
+}
+
 /// The EL2 physical timer (CNTHP) fires after so many milliseconds.
 pub(crate) fn alarm(milliseconds: u64) {
-    let ticks = read!("cntfrq_el0") / 1000 * milliseconds;
+    alarm_in(per_millisecond() * milliseconds);
+}
+
+/// The same, in what the counter counts.
+pub(crate) fn alarm_in(ticks: u64) {
     write!("cnthp_cval_el2", read!("cntpct_el0") + ticks);
     write!("cnthp_ctl_el2", 1);
+}
+
+/// How much is left until it fires.
+pub(crate) fn left() -> u64 {
+    read!("cnthp_cval_el2").saturating_sub(read!("cntpct_el0"))
 }
 
 /// It does not.
@@ -269,9 +298,9 @@ pub(crate) fn power_off() -> ! {
 
 /// Asks until it holds, for so many milliseconds; `None` where it never did.
 pub(crate) fn wait(milliseconds: u64, mut holds: impl FnMut() -> bool) -> Option<()> {
-    let until = read!("cntpct_el0") + read!("cntfrq_el0") / 1000 * milliseconds;
+    let begun = Clock::now();
     while !holds() {
-        if read!("cntpct_el0") > until {
+        if begun.elapsed() > milliseconds {
             return None;
         }
     }

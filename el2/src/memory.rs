@@ -142,6 +142,8 @@ const TYPES: [&str; 8] =
     ["normal-wb", "device-ngnre", "normal-nc", "device-ngnrne", "device-ngre", "device-gre", "normal-wt", "normal-wb"];
 /// Where windows are: no RAM and no device has such an address.
 const WINDOW: u64 = 1 << 47;
+/// The largest block of what stays mapped.
+const LARGEST: u64 = 1 << 30;
 /// Index of RAM's.
 const RAM: u8 = 0;
 
@@ -181,7 +183,7 @@ impl Own {
             (end, ram_end, Use::Data),
         ];
         for (from, to, how) in parts {
-            own.add(from, Window { base: from, size: to - from }, RAM, how)?;
+            own.add(from, Window { base: from, size: to - from }, RAM, how, LARGEST)?;
         }
         let mair = TYPES.iter().rev().fold(0, |all, name| all << 8 | u64::from(mair_of(name).unwrap_or(0)));
         // T0SZ 16; walks Write-Back, Inner Shareable; 4 KiB; PS as the CPU has it, 48 bits at most; RES1.
@@ -193,7 +195,7 @@ impl Own {
         Ok(own)
     }
 
-    fn add(&mut self, va: u64, at: Window, attr_index: u8, how: Use) -> Result<(), String> {
+    fn add(&mut self, va: u64, at: Window, attr_index: u8, how: Use, largest: u64) -> Result<(), String> {
         // EL2 with E2H = 0 has one privilege level: AP[1] is RES1, bit 54 is XN, bit 53 is RES0 (D8.4, Table D8-65).
         let attrs = S1Attrs {
             attr_index,
@@ -205,7 +207,7 @@ impl Own {
             ..S1Attrs::default()
         };
         let range = (Ia(va), Oa(at.base), at.size.next_multiple_of(PAGE));
-        arm::map::<Stage1, _>(self.root, self.config, &mut self.tables, range, &attrs, 1 << 30)
+        arm::map::<Stage1, _>(self.root, self.config, &mut self.tables, range, &attrs, largest)
             .map_err(|error| format!("EL2's own stage 1: {error}"))?;
         cpu::publish();
         Ok(())
@@ -217,18 +219,19 @@ impl Own {
     /// Where that is mapped already, or cannot be.
     pub(crate) fn device(&mut self, at: Window) -> Result<Region, String> {
         let page = Window { base: at.base & !(PAGE - 1), size: at.size + (at.base & (PAGE - 1)) };
-        self.add(page.base, page, 1, Use::Data)?;
+        self.add(page.base, page, 1, Use::Data, LARGEST)?;
         Ok(Region(at))
     }
 
-    /// Maps device memory in a place of its own, as a memory type by its MAIR byte, while `with` uses it.
+    /// Maps device memory in a place of its own, as a memory type by its MAIR byte, while `with` uses it: some MiB at most.
     ///
     /// # Errors
     /// A type EL2 has no attribute for.
     pub(crate) fn window<R>(&mut self, at: Window, mair: u8, with: impl FnOnce(Region) -> R) -> Result<R, String> {
         let index = TYPES.iter().position(|name| mair_of(name) == Some(mair));
         let index = index.ok_or_else(|| format!("EL2 maps no memory of MAIR byte {mair:#04x}"))?;
-        self.add(WINDOW, at, index as u8, Use::Data)?;
+        // Pages alone: the tables of one window stay, and a block would be in their way.
+        self.add(WINDOW, at, index as u8, Use::Data, PAGE)?;
         let result = with(Region(Window { base: WINDOW, size: at.size }));
         cpu::complete();
         // The arena fails on addresses outside of it alone, and the tables have none.

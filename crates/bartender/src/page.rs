@@ -1,6 +1,7 @@
 //! The page of a [`Matrix`]: one file that loads nothing, well-formed as XML too, the same bytes for the same matrix. What comes
 //! from scenario files passes [`Text`], without exception.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
 
 use hyp::{Cpu, Facts, Policy};
@@ -115,8 +116,7 @@ fn write(out: &mut String, matrix: &Matrix) -> fmt::Result {
     foot(out, matrix)?;
     write!(
         out,
-        "<aside id=\"panel\" aria-label=\"Why\" hidden=\"hidden\"><header><span>Why it comes out so. Arrow keys go from cell to \
-         cell.</span><button id=\"close\" type=\"button\">Close (Esc)</button></header><div id=\"body\" tabindex=\"0\"></div>\
+        "<aside id=\"panel\" aria-label=\"Why\" hidden=\"hidden\"><header><b id=\"of\"></b><button id=\"close\" type=\"button\">Close (Esc)</button></header><div id=\"body\" tabindex=\"0\"></div>\
          </aside>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
     )
 }
@@ -136,7 +136,7 @@ fn intro(out: &mut String, matrix: &Matrix) -> fmt::Result {
     )?;
     out.push_str(
         "<p>Each cell has three parts: does the driver <b>work</b>, is it <b>fast</b>, is the host <b>safe</b>. Select a cell for \
-         the reasons; they are all at the end of the page too.</p>\n<ul class=\"key\">",
+         the reasons (the arrow keys go on from there); they are all at the end of the page too.</p>\n<ul class=\"key\">",
     );
     for is in Is::ALL {
         write!(out, "<li><i class=\"{}\">{}</i>{}</li>", class(is), is.glyph(), is.name())?;
@@ -432,20 +432,57 @@ fn details(out: &mut String, at: usize, line: &Line) -> fmt::Result {
         write!(out, "<p class=\"mut\">Source: {}</p>\n", Text(&line.source))?;
     }
     write!(out, "<details><summary>the file</summary><pre>{}</pre></details>\n", Text(line.text.trim()))?;
+    let mut told = Told { id: &id, blocks: BTreeMap::new() };
     for (p, cell) in line.cells.iter().enumerate() {
-        section(out, &id, p, line, cell)?;
+        section(out, &mut told, p, cell)?;
     }
     out.push_str("</details>\n");
     Ok(())
 }
 
-fn section(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fmt::Result {
+/// The blocks of a scenario, so that what is the same under two policies is in the page once: the script puts it back.
+struct Told<'a> {
+    /// The scenario's name in the page.
+    id: &'a str,
+    /// By the block: where it is, and under which policy.
+    blocks: BTreeMap<String, (String, &'static str)>,
+}
+
+/// Below this a block is shorter than what would stand for it.
+const WORTH: usize = 160;
+
+impl Told<'_> {
+    fn block(&mut self, out: &mut String, policy: &'static str, part: char, block: String) -> fmt::Result {
+        let id = format!("{}.{policy}.{part}", self.id);
+        if block.len() < WORTH {
+            out.push_str(&block);
+            return Ok(());
+        }
+        match self.blocks.get(&block) {
+            Some((at, first)) => {
+                write!(out, "<p data-as=\"{at}\">As under <a href=\"#{}.{first}\">{first}</a>.</p>", self.id)
+            }
+            None => {
+                write!(out, "<div id=\"{id}\">{block}</div>")?;
+                self.blocks.insert(block, (id, policy));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn listed(kind: &str, items: &[impl AsRef<str>]) -> String {
+    let items: String = items.iter().map(|it| format!("<li>{}</li>", Ticked(it.as_ref()))).collect();
+    format!("<{kind}>{items}</{kind}>")
+}
+
+fn section(out: &mut String, told: &mut Told<'_>, p: usize, cell: &Cell) -> fmt::Result {
+    let policy = cell.policy;
     write!(
         out,
-        "<section class=\"cell p{p}\" id=\"{id}.{0}\">\n<h4><span class=\"of\">{1} <small>under</small> </span>{0}</h4>\n\
-         <div class=\"cols\"><div>\n<p>It ended: <b>{2}</b>",
-        cell.policy,
-        Text(&line.title),
+        "<section class=\"cell p{p}\" id=\"{0}.{policy}\">\n<h4>{policy}</h4>\n<div \
+         class=\"cols\"><div>\n<p>It ended: <b>{1}</b>",
+        told.id,
         Text(&cell.model.outcome)
     )?;
     values(out, &cell.model)?;
@@ -455,34 +492,27 @@ fn section(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fm
         write!(out, "<p class=\"bad\">! Not what the file expects. {}</p>", Text(why))?;
     }
     if let Some(judged) = &cell.judged {
-        out.push_str("<dl>");
+        let mut block = String::from("<dl>");
         for (asked, answer) in ASKED.into_iter().zip([&judged.works, &judged.fast, &judged.safe]) {
-            question(out, asked, answer)?;
+            question(&mut block, asked, answer)?;
         }
-        out.push_str("</dl>");
+        block.push_str("</dl>");
+        told.block(out, policy, 'w', block)?;
     }
     out.push_str("</div><div>");
     if !cell.mapped.is_empty() {
-        out.push_str("<h5>What VFIO makes of it</h5><ul>");
-        for it in &cell.mapped {
-            mapped(out, &it.place, &it.vma, &it.why_vma)?;
-        }
-        out.push_str("</ul><h5>What KVM makes of that</h5><ul>");
-        for it in &cell.mapped {
-            mapped(out, &it.place, &it.stage2, &it.why_stage2)?;
-        }
-        out.push_str("</ul>");
+        out.push_str("<h5>What VFIO makes of it</h5>");
+        let of = |what: fn(&Mapped) -> (&str, &str)| mapped(&cell.mapped, what);
+        told.block(out, policy, 'v', of(|m| (&m.vma, &m.why_vma)))?;
+        out.push_str("<h5>What KVM makes of that</h5>");
+        told.block(out, policy, 'k', of(|m| (&m.stage2, &m.why_stage2)))?;
     }
     if !cell.model.choices.is_empty() {
-        out.push_str("<h5>What the architecture leaves open</h5><ul>");
-        for it in &cell.model.choices {
-            write!(out, "<li>{}</li>", Ticked(it))?;
-        }
-        out.push_str("</ul><p>So each of these may come out:</p><ul>");
-        for it in &cell.model.choice {
-            write!(out, "<li><code>{}</code></li>", Text(it))?;
-        }
-        out.push_str("</ul>");
+        out.push_str("<h5>What the architecture leaves open</h5>");
+        let outcomes = cell.model.choice.iter().map(|it| format!("<li><code>{}</code></li>", Text(it)));
+        let outcomes: String = outcomes.collect();
+        let choices = listed("ul", &cell.model.choices);
+        told.block(out, policy, 'c', format!("{choices}<p>So each of these may come out:</p><ul>{outcomes}</ul>"))?;
     }
     if !cell.machines.is_empty() {
         out.push_str("<h5>What each machine saw</h5><ul>");
@@ -493,11 +523,9 @@ fn section(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fm
     }
     out.push_str("</div>");
     if !cell.model.because.is_empty() {
-        out.push_str("<div><h5>Step by step</h5><ol>");
-        for it in &cell.model.because {
-            write!(out, "<li>{}</li>", Ticked(it))?;
-        }
-        out.push_str("</ol></div>");
+        out.push_str("<div><h5>Step by step</h5>");
+        told.block(out, policy, 's', listed("ol", &cell.model.because))?;
+        out.push_str("</div>");
     }
     out.push_str("</div></section>\n");
     Ok(())
@@ -525,15 +553,18 @@ fn question(out: &mut String, asked: &str, answer: &Answer) -> fmt::Result {
     Ok(())
 }
 
-fn mapped(out: &mut String, place: &str, what: &str, why: &str) -> fmt::Result {
-    write!(
-        out,
-        "<li><code>{}</code> <span class=\"{}\">{}</span> {}</li>",
-        Text(place),
-        chip(what),
-        Text(what),
-        Text(why)
-    )
+fn mapped(all: &[Mapped], what: fn(&Mapped) -> (&str, &str)) -> String {
+    let item = |it: &Mapped| {
+        let (what, why) = what(it);
+        format!(
+            "<li><code>{}</code> <span class=\"{}\">{}</span> {}</li>",
+            Text(&it.place),
+            chip(what),
+            Text(what),
+            Text(why)
+        )
+    };
+    format!("<ul>{}</ul>", all.iter().map(item).collect::<String>())
 }
 
 fn machine(out: &mut String, row: &Row) -> fmt::Result {

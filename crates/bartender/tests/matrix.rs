@@ -200,7 +200,7 @@ fn the_page_is_the_same_every_time_and_small() {
 
 #[test]
 fn hostile_files_stay_text() {
-    let evil = "</title><script>alert('1')</script><b onclick='x'>&\\u0007\\u202e";
+    let evil = "</title><script>alert('1')</script><b onclick='x'>&\\u202e";
     let folder = Folder::new(
         "hostile",
         &[

@@ -102,6 +102,11 @@ impl Uapi {
     pub const fn overlaps(self) -> bool {
         matches!(self, Self::Alias | Self::DmaBuf)
     }
+    /// Whether the same asked twice is there once. Every export makes a new buffer.
+    #[must_use]
+    pub const fn shares(self) -> bool {
+        matches!(self, Self::Subregions | Self::Alias)
+    }
     /// Whether an attribute can change while it is mapped: the mappings are zapped and come back with the new type.
     #[must_use]
     pub const fn changes_mapped(self) -> bool {
@@ -425,7 +430,8 @@ impl<const R: usize, const M: usize> Device<R, M> {
         Ok(Region { index, bar: bar.index, area: bar.whole(), attribute })
     }
 
-    /// Makes a region: a child of a BAR, an alias of one, or an exported range. Asked twice for the same, it gives the same.
+    /// Makes a region: a child of a BAR, an alias of one, or an exported range. Asked twice for the same, it gives the same, but
+    /// for exports ([`Uapi::shares`]).
     ///
     /// # Errors
     /// [`Refused`]; an alias is of a whole BAR.
@@ -444,7 +450,9 @@ impl<const R: usize, const M: usize> Device<R, M> {
         // Whether it could be mapped so is known now; later would be late.
         self.vma(parent.bar, attribute)?;
         let same = |r: &&Region| r.bar == parent.bar && r.area == area && r.attribute == attribute;
-        if let Some(region) = self.regions().find(same) {
+        if let Some(region) = self.regions().find(same)
+            && self.uapi.shares()
+        {
             return Ok(region.index);
         }
         if let Some(with) = self.regions().find(|r| r.bar == parent.bar && r.area.meets(area))
@@ -570,7 +578,8 @@ impl<const R: usize, const M: usize> Device<R, M> {
     }
 
     /// Maps a BAR whole, as a VMM does for a guest: every region user space made of it by that region, and what is between by
-    /// the BAR's own. Calls `each` with every mapping made, in ascending order.
+    /// the BAR's own. Calls `each` with every mapping made, in ascending order. A BAR with holes cannot be mapped whole: map it
+    /// around them.
     ///
     /// # Errors
     /// As [`mmap`](Self::mmap). Mappings made before stay.

@@ -223,16 +223,23 @@ impl<M: Frames, const N: usize> Vm<M, N> {
     }
 
     /// The host changed the mapping of `size` bytes of device memory at `pa`: what the MMU notifier tells KVM when VFIO zaps
-    /// a mapping (`unmap_mapping_range`) and it comes back as `vma`. Every slot that lies in it whole has the new mapping
-    /// from now on, and everything stage 2 maps of it goes. Gives how many slots that were.
+    /// a mapping (`unmap_mapping_range`) and it comes back as `vma`. Everything stage 2 maps of it goes, and every slot that
+    /// lies in it whole has the new mapping from now on; a slot here is of one mapping. Gives how many slots that were.
     pub fn remapped(&mut self, pa: Oa, size: u64, vma: Vma, maintenance: &mut impl Maintenance) -> usize {
         let Some(last) = size.checked_sub(1).and_then(|s| pa.0.checked_add(s)) else { return 0 };
         let mut count = 0;
         for i in 0..N {
-            let Some(slot) = self.slots[i].filter(|s| s.pa >= pa && s.pa.0 + (s.size - 1) <= last) else { continue };
-            self.invalidate(slot.ipa, slot.size, maintenance);
-            self.slots[i] = Some(Slot { vma, ..slot });
-            count += 1;
+            let Some(slot) = self.slots[i] else { continue };
+            let slot_last = slot.pa.0 + (slot.size - 1);
+            let (first, end) = (slot.pa.0.max(pa.0), slot_last.min(last));
+            if first > end {
+                continue;
+            }
+            self.invalidate(Ia(slot.ipa.0 + (first - slot.pa.0)), end - first + 1, maintenance);
+            if (first, end) == (slot.pa.0, slot_last) {
+                self.slots[i] = Some(Slot { vma, ..slot });
+                count += 1;
+            }
         }
         count
     }

@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 
 const PAGE: u64 = 4096;
+/// Bytes of a cache line.
+pub(crate) const LINE: u64 = 64;
+
+/// The bytes of a cache line.
+pub(crate) type Line = [u8; LINE as usize];
 
 /// Sparse memory. Reads of what was never written give zero.
 #[derive(Debug, Default)]
@@ -24,6 +29,29 @@ impl Memory {
     pub(crate) fn write(&mut self, pa: u64, bytes: u64, value: u64) {
         let at = (pa % PAGE) as usize;
         self.page(pa)[at..at + bytes as usize].copy_from_slice(&value.to_le_bytes()[..bytes as usize]);
+    }
+
+    /// The line of this number.
+    pub(crate) fn line(&self, number: u64) -> Line {
+        let pa = number * LINE;
+        let mut line = [0; LINE as usize];
+        if let Some(page) = self.pages.get(&(pa / PAGE)) {
+            let at = (pa % PAGE) as usize;
+            line.copy_from_slice(&page[at..at + LINE as usize]);
+        }
+        line
+    }
+
+    /// Writes the line of this number.
+    pub(crate) fn set_line(&mut self, number: u64, line: &Line) {
+        let pa = number * LINE;
+        let at = (pa % PAGE) as usize;
+        self.page(pa)[at..at + LINE as usize].copy_from_slice(line);
+    }
+
+    /// Makes the page of `pa` zero.
+    pub(crate) fn clear_page(&mut self, pa: u64) {
+        self.pages.remove(&(pa / PAGE));
     }
 
     /// Copies `data` to `pa`.

@@ -173,6 +173,8 @@ const fn head(policy: Policy) -> [&'static str; 2] {
 
 /// Columns of the table, at most.
 const COLUMNS: usize = 120;
+/// How many of those that do not hold are told of, at most.
+const TOLD: usize = 12;
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -301,7 +303,7 @@ fn legend(matrix: &Matrix) -> String {
         }
     }
     let wrong: Vec<&Cell> = matrix.cells().filter(|c| !c.is_met() || c.agreement() == Agreement::Differ).collect();
-    for cell in &wrong {
+    for cell in wrong.iter().take(TOLD) {
         let row = cell.machines.iter().find(|r| Agreement::of(r) == Agreement::Differ);
         let row = if cell.is_met() { row.unwrap_or(&cell.model) } else { &cell.model };
         let name = tame(&row.scenario, COLUMNS);
@@ -311,6 +313,9 @@ fn legend(matrix: &Matrix) -> String {
         for line in row.why.as_deref().unwrap_or("no reason given").lines() {
             let _ = writeln!(out, "  {}", paint(BAD, tame(line, usize::MAX)));
         }
+    }
+    if wrong.len() > TOLD {
+        let _ = writeln!(out, "\nand {} more: --json has them all", wrong.len() - TOLD);
     }
     if !wrong.is_empty() {
         let _ = writeln!(

@@ -10,7 +10,13 @@
     at = a;
     a.classList.add('at');
     var copy = from.cloneNode(true);
+    list(copy, '[data-as]').forEach(function (it) {
+      var same = get(it.dataset.as);
+      if (same) { it.parentNode.replaceChild(same.cloneNode(true), it); }
+    });
     copy.removeAttribute('id');
+    list(copy, '[id]').forEach(function (it) { it.removeAttribute('id'); });
+    get('of').textContent = a.closest('tr').querySelector('small').textContent;
     body.textContent = '';
     body.appendChild(copy);
     body.scrollTop = 0;
