@@ -283,7 +283,9 @@ impl Matrix {
     /// Of what ran: a row of the model for each case and each policy, and those of any other machine.
     #[must_use]
     pub fn new(cases: &[Case], policies: &[Policy], machines: Vec<Ran>, rows: Vec<Row>) -> Self {
-        let mut by_cell: BTreeMap<(String, &'static str), (Option<Row>, Vec<Row>)> = BTreeMap::new();
+        /// What the model says, and what the others saw.
+        type Rows = (Option<Row>, Vec<Row>);
+        let mut by_cell: BTreeMap<(String, &'static str), Rows> = BTreeMap::new();
         for row in rows {
             let (model, others) = by_cell.entry((row.scenario.clone(), row.policy)).or_default();
             if row.machine == "model" {

@@ -94,13 +94,13 @@ pub fn page(matrix: &Matrix) -> String {
 }
 
 fn write(out: &mut String, matrix: &Matrix) -> fmt::Result {
-    write!(
+    writeln!(
         out,
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src \
          'unsafe-inline'; base-uri 'none'; form-action 'none'\"/>\n\
-         <title>bartender: who decides the memory type of device memory</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
+         <title>bartender: who decides the memory type of device memory</title>\n<style>\n{STYLE}</style>\n</head>\n<body>"
     )?;
     intro(out, matrix)?;
     out.push_str("<h2 id=\"policies\">The policies</h2>\n<div class=\"cards\">\n");
@@ -114,23 +114,23 @@ fn write(out: &mut String, matrix: &Matrix) -> fmt::Result {
         details(out, at, line)?;
     }
     foot(out, matrix)?;
-    write!(
+    writeln!(
         out,
         "<aside id=\"panel\" aria-label=\"Why\" hidden=\"hidden\"><header><b id=\"of\"></b><button id=\"close\" type=\"button\">Close (Esc)</button></header><div id=\"body\" tabindex=\"0\"></div>\
-         </aside>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
+         </aside>\n<script>\n{SCRIPT}</script>\n</body>\n</html>"
     )
 }
 
 fn intro(out: &mut String, matrix: &Matrix) -> fmt::Result {
     let (lines, columns) = (matrix.scenarios.len(), matrix.policies.len());
     let plural = |n: usize, one: &str, many: &str| if n == 1 { format!("{n} {one}") } else { format!("{n} {many}") };
-    write!(
+    writeln!(
         out,
         "<h1>Who decides the memory type of device memory, and what each rule means for each driver</h1>\n\
          <p>A <b>scenario</b> is a driver in a guest: what it maps of a passed-through device, with which type, and what it then \
          does. A <b>policy</b> is a rule by which VFIO maps a BAR and KVM chooses the type at stage 2: what Linux has done at some \
          time, what was proposed on the mailing lists, and what KVM does on x86. Every scenario ran under every policy on the \
-         model, which follows the Arm architecture (DDI 0487 M.a.a): {} × {}. No cell was measured on hardware.</p>\n",
+         model, which follows the Arm architecture (DDI 0487 M.a.a): {} × {}. No cell was measured on hardware.</p>",
         plural(lines, "scenario", "scenarios"),
         plural(columns, "policy", "policies"),
     )?;
@@ -239,7 +239,7 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
     out.push_str("</div>\n");
     for (what, text) in [("Proposed", about.proposed), ("Became", about.became)] {
         if !text.is_empty() {
-            write!(out, "<p><span class=\"mut\">{what}:</span> {}</p>\n", Ticked(text))?;
+            writeln!(out, "<p><span class=\"mut\">{what}:</span> {}</p>", Ticked(text))?;
         }
     }
     flow(out, policy)?;
@@ -286,7 +286,7 @@ fn flow(out: &mut String, policy: Policy) -> fmt::Result {
     out.push_str("<details><summary>What it makes of a BAR</summary>\n");
     for (what, text) in [("Decides", about.decides), ("Needed of user space", about.needs)] {
         if !text.is_empty() {
-            write!(out, "<p><span class=\"mut\">{what}:</span> {}</p>\n", Ticked(text))?;
+            writeln!(out, "<p><span class=\"mut\">{what}:</span> {}</p>", Ticked(text))?;
         }
     }
     out.push_str(
@@ -349,9 +349,9 @@ fn table(out: &mut String, matrix: &Matrix) -> fmt::Result {
     let mut at = 0;
     for (thread, lines) in matrix.groups() {
         let about = THREADS.iter().find(|(n, _)| Some(*n) == thread).map_or("", |(_, name)| name);
-        write!(
+        writeln!(
             out,
-            "<tbody><tr class=\"g\"><th colspan=\"{}\" scope=\"colgroup\"><span>{}<small>{}</small></span></th></tr>\n",
+            "<tbody><tr class=\"g\"><th colspan=\"{}\" scope=\"colgroup\"><span>{}<small>{}</small></span></th></tr>",
             matrix.policies.len() + 1,
             thread_name(thread),
             Text(about)
@@ -418,20 +418,20 @@ fn segment(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fm
 
 fn details(out: &mut String, at: usize, line: &Line) -> fmt::Result {
     let id = id(line, at);
-    write!(
+    writeln!(
         out,
-        "<details class=\"sc\" id=\"{id}\" {}><summary>{}<small>{}</small></summary>\n",
+        "<details class=\"sc\" id=\"{id}\" {}><summary>{}<small>{}</small></summary>",
         marks(line),
         Text(&line.title),
         Text(&line.scenario)
     )?;
     if !line.story.trim().is_empty() {
-        write!(out, "<p>{}</p>\n", Text(line.story.trim()))?;
+        writeln!(out, "<p>{}</p>", Text(line.story.trim()))?;
     }
     if !line.source.is_empty() {
-        write!(out, "<p class=\"mut\">Source: {}</p>\n", Text(&line.source))?;
+        writeln!(out, "<p class=\"mut\">Source: {}</p>", Text(&line.source))?;
     }
-    write!(out, "<details><summary>the file</summary><pre>{}</pre></details>\n", Text(line.text.trim()))?;
+    writeln!(out, "<details><summary>the file</summary><pre>{}</pre></details>", Text(line.text.trim()))?;
     let mut told = Told { id: &id, blocks: BTreeMap::new() };
     for (p, cell) in line.cells.iter().enumerate() {
         section(out, &mut told, p, cell)?;
