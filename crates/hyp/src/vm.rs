@@ -247,34 +247,15 @@ impl<M: Frames, const N: usize> Vm<M, N> {
     /// Makes stage 2 map nothing of these IPAs: every entry that overlaps them is broken, then the TLBs are told
     /// (`kvm_unmap_gfn_range`, `kvm_tlb_flush_vmid_range`). Gives how many entries that were.
     pub fn invalidate(&mut self, ipa: Ia, size: u64, maintenance: &mut impl Maintenance) -> u64 {
-        let Some(last) = size.checked_sub(1).map(|s| ipa.0.saturating_add(s).min(self.config.last().0)) else {
-            return 0;
+        let (mut broken, mut begin, mut end) = (0, u64::MAX, 0);
+        let each = |ia: Ia, level: u8| {
+            maintenance.event(Event::Broke { ipa: ia, level });
+            broken += 1;
+            begin = begin.min(ia.0);
+            end = end.max(ia.0 + (arm::entry_size(level) - 1));
         };
-        let mut broken = 0;
-        let mut at = ipa.0;
-        let mut end = ipa.0;
-        let mut begin = ipa.0;
-        while at <= last {
-            // What is there, and how much it covers: the walk says it of a mapping and of a gap.
-            let (level, mapped) = match arm::walk::<Stage2, _>(self.root, self.config, &self.tables, Ia(at)) {
-                Ok(leaf) => (leaf.step.level, true),
-                Err(WalkError::Fault(fault, _)) => (fault.level, false),
-                Err(WalkError::Memory { .. }) => break,
-            };
-            let span = arm::entry_size(level.min(3));
-            let first = at & !(span - 1);
-            if mapped {
-                if arm::unmap::<Stage2, _>(self.root, self.config, &mut self.tables, Ia(first), span).is_err() {
-                    break;
-                }
-                maintenance.event(Event::Broke { ipa: Ia(first), level });
-                begin = begin.min(first);
-                end = first + (span - 1);
-                broken += 1;
-            }
-            let Some(next) = first.checked_add(span) else { break };
-            at = next;
-        }
+        // Where the tables cannot be read any more, what was broken before is told all the same.
+        let _ = arm::unmap_with::<Stage2, _>(self.root, self.config, &mut self.tables, ipa, size, each);
         if broken > 0 {
             maintenance.event(Event::Invalidate { ipa: Ia(begin), size: end - begin + 1 });
         }
