@@ -53,12 +53,13 @@ pub(crate) fn midr() -> u64 {
     read!("midr_el1")
 }
 
-/// HCR_EL2 of a guest as KVM has it (Linux `HCR_GUEST_FLAGS`, arch/arm64/include/asm/kvm_arm.h; `vcpu_reset_hcr`): TEA, RW,
-/// TID3, TACR, TIDCP, TSC, TSW, TWE, TWI, AMO, IMO, FMO, BSU = IS, FB, PTW, SWIO, VM.
+/// HCR_EL2 of a guest as KVM has it (Linux `HCR_GUEST_FLAGS`, arch/arm64/include/asm/kvm_arm.h; `vcpu_reset_hcr`): TEA, TLOR,
+/// RW, TID3, TACR, TIDCP, TSC, TSW, TWE, TWI, AMO, IMO, FMO, BSU = IS, FB, PTW, SWIO, VM.
 ///
 /// E2H is 0: the program has a regime of its own.
 pub(crate) const HCR_GUEST: u64 = 1 << 31
     | 1 << 37
+    | 1 << 35
     | 1 << 22
     | 1 << 21
     | 1 << 20
@@ -106,7 +107,7 @@ pub(crate) struct El1 {
     pub(crate) vbar: u64,
 }
 
-/// Gives the guest these registers; FP is off (CPACR_EL1 = 0), so that the program's own FP registers stay its own.
+/// Gives the guest these registers; FP is off (CPACR_EL1 = 0), as on KVM at the start.
 pub(crate) fn set_el1(el1: &El1) {
     write!("cpacr_el1", 0);
     write!("tcr_el1", el1.tcr);

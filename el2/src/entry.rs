@@ -94,6 +94,10 @@ leave:
     mrs     x2, spsr_el2
     str     x2, [x0, #256]
     mov     x0, x1
+    ldp     d8, d9, [sp], #16
+    ldp     d10, d11, [sp], #16
+    ldp     d12, d13, [sp], #16
+    ldp     d14, d15, [sp], #16
     ldp     x19, x20, [sp], #16
     ldp     x21, x22, [sp], #16
     ldp     x23, x24, [sp], #16
@@ -111,6 +115,10 @@ enter:
     stp     x23, x24, [sp, #-16]!
     stp     x21, x22, [sp, #-16]!
     stp     x19, x20, [sp, #-16]!
+    stp     d14, d15, [sp, #-16]!
+    stp     d12, d13, [sp, #-16]!
+    stp     d10, d11, [sp, #-16]!
+    stp     d8, d9, [sp, #-16]!
     msr     tpidr_el2, x0
     ldp     x30, x2, [x0, #240]
     msr     elr_el2, x2
@@ -222,9 +230,9 @@ unsafe extern "C" {
 
 /// Runs the guest until it comes back to EL2.
 pub(crate) fn enter(context: &mut Context) -> Left {
-    // SAFETY: the code above reads and writes the 33 words of the context and otherwise keeps what the procedure call standard
-    // says is kept: x19 to x30 and SP. The guest cannot change EL2's FP registers (CPACR_EL1.FPEN is 0), and reaches no memory
-    // but what stage 2 maps, which is no memory of this program's.
+    // SAFETY: the code above reads and writes the 33 words of the context, and keeps what the procedure call standard says is
+    // kept: x19 to x30, d8 to d15 and SP. The guest reaches no memory but what stage 2 maps, which is none that this program
+    // has references into.
     match unsafe { enter_guest(context) } {
         0 => Left::Synchronous,
         1 => Left::Interrupt,

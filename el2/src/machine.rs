@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Milliseconds a guest may run.
-const LIMIT: u64 = 500;
+const LIMIT: u64 = 1000;
 /// Milliseconds it may run with all that is done outside of it.
 const LIMIT_OUTSIDE: u64 = 20_000;
 /// Exceptions to EL2 that one guest may cause.
@@ -129,6 +129,9 @@ impl Machine {
             placed.ok_or_else(|| format!("a piece of the guest at {:#x} is outside of its RAM", piece.ipa))?;
         }
         cpu::forget_instructions();
+        for (chosen, bar) in devices.iter().flatten() {
+            chosen.with_register(bar.reads == Reads::Clear);
+        }
         self.wipe(scenario, &devices)?;
 
         let cpu = Cpu { fwb, dic: cpu::has_dic() };
@@ -174,9 +177,6 @@ impl Machine {
         cpu::no_alarm();
         cpu::set_hcr(cpu::HCR_NONE);
         let (x, injected) = (run.context.x, run.injected);
-        for (chosen, _) in devices.iter().flatten() {
-            chosen.decode(true);
-        }
         let registers = scenario.program.destinations().into_iter();
         let registers = registers.map(|r| (r, x.get(usize::from(r)).copied().unwrap_or(0))).collect();
         Ok(Ran { observation: Observation { outcome: outcome?, registers }, el1, injected })
@@ -210,11 +210,6 @@ impl Machine {
             let found = devices.get(device).and_then(|bars| bars.get(bar));
             let (memory, bar) = found.ok_or("a map of no BAR")?;
             let at = pa_of(memory, bar);
-            if bar.reads == Reads::Clear {
-                // Reading it does.
-                self.own.window(Window { base: at, size: PAGE }, 0x04, |registers| registers.read(4))?;
-                continue;
-            }
             let (offset, size) = if bar.size <= WHOLE {
                 (0, bar.size)
             } else {
@@ -226,6 +221,10 @@ impl Machine {
                 let part = Window { base: at + offset + done, size: (size - done).min(CHUNK) };
                 self.own.window(part, 0x44, Region::zero)?;
                 done += part.size;
+            }
+            if bar.reads == Reads::Clear {
+                // Reading it does.
+                self.own.window(Window { base: at, size: PAGE }, 0x04, |registers| registers.read(4))?;
             }
         }
         Ok(())

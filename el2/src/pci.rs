@@ -32,8 +32,10 @@ pub(crate) struct Memory {
     config: Region,
     /// BAR 2.
     pub(crate) bar: Window,
+    bar_bus: u64,
     /// BAR 0, and what is free behind it.
     pub(crate) clears: Window,
+    clears_bus: u64,
 }
 
 impl Memory {
@@ -41,6 +43,18 @@ impl Memory {
     pub(crate) fn decode(&self, on: bool) {
         let command = self.config.read(COMMAND) & !MEMORY & 0xffff;
         self.config.write(COMMAND, command | if on { MEMORY } else { 0 });
+    }
+
+    /// Puts BAR 2 where BAR 0 is, under it: memory that has a register in it which is cleared by a read. In QEMU the BAR that
+    /// is placed last is the one on top.
+    pub(crate) fn with_register(&self, on: bool) {
+        self.decode(false);
+        let bus = if on { self.clears_bus } else { self.bar_bus };
+        self.config.write(BAR_0 + 8, bus as u32);
+        self.config.write(BAR_0 + 12, (bus >> 32) as u32);
+        self.config.write(BAR_0, 0);
+        self.decode(true);
+        self.config.write(BAR_0, self.clears_bus as u32);
     }
 }
 
@@ -128,10 +142,11 @@ impl Pci {
             let bars = place(config, &mut spaces).map_err(|why| format!("PCI device {device}: {why}"))?;
             config.write(COMMAND, config.read(COMMAND) & 0xffff | MEMORY | MASTER);
             match (id, bars) {
-                (IVSHMEM, [Some((_, clears)), _, Some((size, bar)), ..]) => {
-                    pci.memory.push(Memory { config, bar: Window { size, ..bar }, clears });
+                (IVSHMEM, [Some((_, clears_bus, clears)), _, Some((size, bar_bus, bar)), ..]) => {
+                    let bar = Window { size, ..bar };
+                    pci.memory.push(Memory { config, bar, bar_bus, clears, clears_bus });
                 }
-                (EDU, [Some((_, bar)), ..]) => pci.dma = Some(Dma { registers: own.device(bar)? }),
+                (EDU, [Some((_, _, bar)), ..]) => pci.dma = Some(Dma { registers: own.device(bar)? }),
                 _ => {}
             }
         }
@@ -139,8 +154,11 @@ impl Pci {
     }
 }
 
-/// Gives every memory BAR of a device a place: its size, and where it is.
-fn place(config: Region, spaces: &mut [Option<Space>; 2]) -> Result<[Option<(u64, Window)>; 6], String> {
+/// The BARs of a device: the size of each, its bus address, and where the CPU has it.
+type Bars = [Option<(u64, u64, Window)>; 6];
+
+/// Gives every memory BAR of a device a place.
+fn place(config: Region, spaces: &mut [Option<Space>; 2]) -> Result<Bars, String> {
     let mut bars = [None; 6];
     let mut i = 0;
     while i < bars.len() {
@@ -164,7 +182,7 @@ fn place(config: Region, spaces: &mut [Option<Space>; 2]) -> Result<[Option<(u64
             if wide {
                 config.write(at + 4, (bus >> 32) as u32);
             }
-            bars[i] = Some((size, window));
+            bars[i] = Some((size, bus, window));
         }
         i += if wide { 2 } else { 1 };
     }

@@ -198,7 +198,9 @@ fn is_dead(scenario: &Scenario) -> bool {
 }
 
 /// The offset of the register of an emulated device that is cleared by a read, and the bytes of an access to it.
-const CLEARED: (u64, u64) = (4, 4);
+const REGISTER: (u64, u64) = (4, 4);
+/// Bytes of all its registers; memory is behind them.
+const REGISTERS: u64 = 0x100;
 
 /// Whether under `policy` any access to a BAR can be Normal-NC, by the guest or by user space.
 fn reaches_nc(scenario: &Scenario, policy: Policy) -> bool {
@@ -251,14 +253,19 @@ pub fn cannot(scenario: &Scenario, policy: Policy) -> Option<String> {
         return Some("the emulator has no caches that DMA could pass by".into());
     }
     for (line, op) in &scenario.program.ops {
-        for (at, bytes) in places(op) {
+        for (at, bytes, reads) in places(op) {
             let map = scenario.maps.get(at.map)?;
             let Target::Bar { device, bar } = map.of else { continue };
-            let bar = scenario.devices.get(device)?.bars.get(bar)?;
-            let (offset, size) = CLEARED;
-            if bar.reads == Reads::Clear && (map.offset + at.offset, bytes) != (offset, size) {
+            if scenario.devices.get(device)?.bars.get(bar)?.reads != Reads::Clear {
+                continue;
+            }
+            let first = map.offset.saturating_add(at.offset);
+            let memory = first >= REGISTERS && !reads;
+            if (first, bytes) != REGISTER && !memory {
+                let (offset, size) = REGISTER;
                 return Some(format!(
-                    "line {line}: the emulated device's register that is cleared by a read has {size} bytes at offset {offset}"
+                    "line {line}: of an emulated device one register is cleared by a read, {size} bytes at offset {offset}; the \
+                     rest, from {REGISTERS:#x} on, is memory"
                 ));
             }
         }
@@ -266,21 +273,22 @@ pub fn cannot(scenario: &Scenario, policy: Policy) -> Option<String> {
     None
 }
 
-/// The places an operation accesses, with the bytes of an access there.
-fn places(op: &Op) -> Vec<(Place, u64)> {
+/// The places an operation accesses, with the bytes of an access there, and whether it reads.
+fn places(op: &Op) -> Vec<(Place, u64, bool)> {
     match *op {
-        Op::Store { size, at, .. }
-        | Op::Load { size, at, .. }
+        Op::Store { size, at, .. } | Op::UserStore { size, at, .. } | Op::DmaStore { size, at, .. } => {
+            vec![(at, size.bytes(), false)]
+        }
+        Op::Load { size, at, .. }
         | Op::AtomicAdd { size, at, .. }
         | Op::Exclusive { size, at, .. }
-        | Op::UserStore { size, at, .. }
         | Op::UserLoad { size, at, .. }
-        | Op::DmaStore { size, at, .. }
-        | Op::DmaLoad { size, at, .. } => vec![(at, size.bytes())],
-        Op::StorePair { at, .. } | Op::LoadPair { at, .. } => vec![(at, 16)],
-        Op::Copy { to, from, bytes } => vec![(to, bytes), (from, bytes)],
-        Op::Zero { at } => vec![(at, ZVA_BYTES)],
-        Op::Jump(JumpTo::Place(at)) => vec![(at, 0)],
+        | Op::DmaLoad { size, at, .. } => vec![(at, size.bytes(), true)],
+        Op::StorePair { at, .. } => vec![(at, 16, false)],
+        Op::LoadPair { at, .. } => vec![(at, 16, true)],
+        Op::Copy { to, from, bytes } => vec![(to, bytes, false), (from, bytes, true)],
+        Op::Zero { at } => vec![(at, ZVA_BYTES, false)],
+        Op::Jump(JumpTo::Place(at)) => vec![(at, 4, true)],
         Op::Jump(JumpTo::Op(_)) | Op::Barrier(_) | Op::Clean { .. } | Op::SetAttribute { .. } => Vec::new(),
     }
 }
@@ -343,6 +351,8 @@ mod tests {
             ("coherent = false", "", "dma.load.4 vram -> x0", Policy::Linux6_9, Some("no caches")),
             ("", ", reads = \"clear\"", load, Policy::Linux6_9, None),
             ("", ", reads = \"clear\"", "load.8 vram -> x0", Policy::Linux6_9, Some("bytes at offset 4")),
+            ("", ", reads = \"clear\"", "store.8 vram+0x1003, 1", Policy::Linux6_9, None),
+            ("", ", reads = \"clear\"", "load.8 vram+0x1003 -> x0", Policy::Linux6_9, Some("is memory")),
         ] {
             let why = cannot(&scenario(platform, bar, program), policy);
             let fits = match (&why, says) {

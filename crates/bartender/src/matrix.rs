@@ -485,7 +485,7 @@ mod tests {
     #[test]
     fn threads_of_a_source() {
         for (source, found) in [
-            ("thread 002, xieming 2022-04-01; Linux kvm_handle_guest_abort", &[2] as &[u16]),
+            ("thread 002, xieming 2022-04-01; Linux kvm_handle_guest_abort", &[2u16] as &[u16]),
             ("thread 002, thread 003; DDI 0487 B2.8.2", &[2, 3]),
             ("threads 000, 001 and 002: KVM takes the type from the VMA", &[0, 1, 2]),
             ("DDI 0487 B2.2.6, B2.12", &[]),

@@ -161,7 +161,7 @@ fn intro(out: &mut String, matrix: &Matrix) -> fmt::Result {
 /// A prefetchable BAR of a device that is not VGA; the other kinds differ from it in one thing.
 const USUAL: Facts = Facts { prefetchable: true, vga: false, cached: false, platform: Platform::USUAL };
 
-/// The kinds of BAR that the policies tell apart.
+/// The kinds of BAR that the policies tell apart. The second alone is not prefetchable.
 const KINDS: [(&str, Facts, Attribute); 6] = [
     ("prefetchable BAR", USUAL, Attribute::Default),
     ("BAR that is not prefetchable", Facts { prefetchable: false, ..USUAL }, Attribute::Default),
@@ -298,7 +298,8 @@ fn flow(out: &mut String, policy: Policy) -> fmt::Result {
         let name = if only {
             "any BAR".into()
         } else if names.len() == common && common > 1 {
-            "any other BAR".into()
+            let all = names.contains(&KINDS[1].0);
+            if all { "any other BAR".into() } else { "any prefetchable BAR".into() }
         } else {
             names.join("; ")
         };
@@ -432,7 +433,7 @@ fn details(out: &mut String, at: usize, line: &Line) -> fmt::Result {
         writeln!(out, "<p class=\"mut\">Source: {}</p>", Text(&line.source))?;
     }
     writeln!(out, "<details><summary>the file</summary><pre>{}</pre></details>", Text(line.text.trim()))?;
-    let mut told = Told { id: &id, blocks: BTreeMap::new() };
+    let mut told = Told { id: &id, at, blocks: BTreeMap::new() };
     for (p, cell) in line.cells.iter().enumerate() {
         section(out, &mut told, p, cell)?;
     }
@@ -444,6 +445,8 @@ fn details(out: &mut String, at: usize, line: &Line) -> fmt::Result {
 struct Told<'a> {
     /// The scenario's name in the page.
     id: &'a str,
+    /// And its number.
+    at: usize,
     /// By the block: where it is, and under which policy.
     blocks: BTreeMap<String, (String, &'static str)>,
 }
@@ -452,8 +455,7 @@ struct Told<'a> {
 const WORTH: usize = 160;
 
 impl Told<'_> {
-    fn block(&mut self, out: &mut String, policy: &'static str, part: char, block: String) -> fmt::Result {
-        let id = format!("{}.{policy}.{part}", self.id);
+    fn block(&mut self, out: &mut String, policy: &'static str, block: String) -> fmt::Result {
         if block.len() < WORTH {
             out.push_str(&block);
             return Ok(());
@@ -463,6 +465,7 @@ impl Told<'_> {
                 write!(out, "<p data-as=\"{at}\">As under <a href=\"#{}.{first}\">{first}</a>.</p>", self.id)
             }
             None => {
+                let id = format!("b{}-{}", self.at, self.blocks.len());
                 write!(out, "<div id=\"{id}\">{block}</div>")?;
                 self.blocks.insert(block, (id, policy));
                 Ok(())
@@ -497,22 +500,22 @@ fn section(out: &mut String, told: &mut Told<'_>, p: usize, cell: &Cell) -> fmt:
             question(&mut block, asked, answer)?;
         }
         block.push_str("</dl>");
-        told.block(out, policy, 'w', block)?;
+        told.block(out, policy, block)?;
     }
     out.push_str("</div><div>");
     if !cell.mapped.is_empty() {
         out.push_str("<h5>What VFIO makes of it</h5>");
         let of = |what: fn(&Mapped) -> (&str, &str)| mapped(&cell.mapped, what);
-        told.block(out, policy, 'v', of(|m| (&m.vma, &m.why_vma)))?;
+        told.block(out, policy, of(|m| (&m.vma, &m.why_vma)))?;
         out.push_str("<h5>What KVM makes of that</h5>");
-        told.block(out, policy, 'k', of(|m| (&m.stage2, &m.why_stage2)))?;
+        told.block(out, policy, of(|m| (&m.stage2, &m.why_stage2)))?;
     }
     if !cell.model.choices.is_empty() {
         out.push_str("<h5>What the architecture leaves open</h5>");
         let outcomes = cell.model.choice.iter().map(|it| format!("<li><code>{}</code></li>", Text(it)));
         let outcomes: String = outcomes.collect();
         let choices = listed("ul", &cell.model.choices);
-        told.block(out, policy, 'c', format!("{choices}<p>So each of these may come out:</p><ul>{outcomes}</ul>"))?;
+        told.block(out, policy, format!("{choices}<p>So each of these may come out:</p><ul>{outcomes}</ul>"))?;
     }
     if !cell.machines.is_empty() {
         out.push_str("<h5>What each machine saw</h5><ul>");
@@ -524,7 +527,7 @@ fn section(out: &mut String, told: &mut Told<'_>, p: usize, cell: &Cell) -> fmt:
     out.push_str("</div>");
     if !cell.model.because.is_empty() {
         out.push_str("<div><h5>Step by step</h5>");
-        told.block(out, policy, 's', listed("ol", &cell.model.because))?;
+        told.block(out, policy, listed("ol", &cell.model.because))?;
         out.push_str("</div>");
     }
     out.push_str("</div></section>\n");
@@ -580,7 +583,7 @@ fn machine(out: &mut String, row: &Row) -> fmt::Result {
     values(out, row)?;
     write!(out, ", {}.", says.says())?;
     if let Some(departs) = &row.departs {
-        write!(out, " {}: {}", Text(departs.finding), Text(departs.says))?;
+        write!(out, " The finding: <a href=\"#f-{0}\">{0}</a>.", Text(departs.finding))?;
     }
     if let Some(why) = &row.why {
         write!(out, " {}", Text(why))?;
@@ -598,6 +601,16 @@ fn foot(out: &mut String, matrix: &Matrix) -> fmt::Result {
     for ran in &matrix.machines {
         write!(out, "<li>{}: {}</li>", Text(&ran.machine), Text(&ran.about))?;
     }
-    out.push_str("</ul>\n</footer>\n");
+    out.push_str("</ul>\n");
+    let departs = matrix.cells().flat_map(|c| &c.machines).filter_map(|r| r.departs);
+    let findings: BTreeMap<_, _> = departs.map(|d| (d.finding, d.says)).collect();
+    if !findings.is_empty() {
+        out.push_str("<p>Findings, where a machine departs from the architecture in a way known by name:</p>\n<ul>");
+        for (name, says) in findings {
+            write!(out, "<li id=\"f-{0}\">{0}: {1}</li>", Text(name), Text(says))?;
+        }
+        out.push_str("</ul>\n");
+    }
+    out.push_str("</footer>\n");
     Ok(())
 }

@@ -171,6 +171,8 @@ fn the_page_is_well_formed_and_whole() {
     for to in values(&tags, "href") {
         assert!(to.strip_prefix('#').is_some_and(|id| ids.contains(&id)), "{to}");
     }
+    let stands_for = values(&tags, "data-as");
+    assert!(!stands_for.is_empty() && stands_for.iter().all(|id| ids.contains(id)), "{stands_for:?}");
     for word in [" src=\"", "url(", "@import", "http:", "https:", "<link", "<iframe"] {
         assert!(!page.contains(word), "{word}");
     }

@@ -137,10 +137,8 @@ mod tests {
     use super::*;
     use crate::cache::tests::Own;
 
-    #[test]
-    fn what_cannot_be_started_is_refused_before() {
-        let own = Own::new("bare");
-        let bare = Bare {
+    fn bare() -> Bare<'static> {
+        Bare {
             program: Path::new("/nowhere/el2"),
             orders: (0x4800_0000, b"\0"),
             ram: 1 << 29,
@@ -148,7 +146,24 @@ mod tests {
             devices: vec![],
             aborts: false,
             limit: Duration::from_secs(1),
-        };
+        }
+    }
+
+    #[test]
+    fn a_panic_is_told_in_its_own_words_however_it_ended() {
+        for how in [How::Well, How::Stopped] {
+            let lines = vec!["{\"about\":{}}".to_owned(), "panic: exception 4 at EL2".to_owned()];
+            let ended = Ended { lines, wall: Duration::ZERO, stderr: String::new(), how };
+            let error = bare().verdict(ended).unwrap_err();
+            assert!(matches!(&error, Error::Bare { what, .. } if what.ends_with("at EL2")), "{error}");
+            assert_eq!(error.lines().len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_refused_before() {
+        let own = Own::new("bare");
+        let bare = bare();
         for (bad, says) in [
             (Bare { cpu: "max;reboot".into(), ..bare.clone() }, "processor"),
             (Bare { devices: vec![Device::Memory { size: 3 << 20 }], ..bare.clone() }, "power of two"),

@@ -22,7 +22,7 @@ const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mMachines:\u{1b}[0m
   model       in this process, needs nothing; the verdict is met when the outcomes the architecture allows are
               those the scenario expects, no more and no less
-  el2         this program's own hypervisor, at EL2 of an emulated machine: real stage-2 tables, an MMU of others
+  el2         our own hypervisor at EL2 of an emulated machine: stage-2 tables and guests on an MMU that is not ours
   lab:KERNEL  a real Linux kernel with KVM and VFIO, in an emulated server that is booted for it: lab:6.1, lab:6.12,
               lab:7.2, lab:newest; see `bartender lab --help`
   kvm         KVM and VFIO on this host, with devices given by --device; it writes to their BARs
@@ -41,6 +41,8 @@ const HELP: &str = concat!(
         "bartender run scenarios --policy linux-6.9 --json" => "one policy, for programs",
     ],
     "
+  bartender run scenarios --on el2
+      every policy but x86-ept, executed by the same code at EL2, and whether the MMU agrees with the model
   bartender run scenarios --on lab:6.1
       the same scenarios on a real Linux 6.1, and whether it agrees with the model"
 );
@@ -55,13 +57,14 @@ pub struct Args {
     /// The machine: model, el2, lab:KERNEL or kvm
     #[arg(long, value_name = "MACHINE", default_value = "model")]
     on: String,
-    /// The policy: a name, or all. On a real kernel the default is the policy of its version, on the model all
+    /// The policy: a name, or all. On a real kernel the default is the policy of its version, on the model all, on
+    /// el2 all but x86-ept
     #[arg(long, value_name = "NAME")]
     policy: Option<String>,
     /// For --on kvm: a PCI device bound to vfio-pci whose BARs may be written to, as 0000:01:00.0; may be repeated
     #[arg(long, value_name = "BDF")]
     device: Vec<String>,
-    /// For --on lab: QEMU's name of the processor; neoverse-n1 has no FEAT_S2FWB
+    /// For --on lab and el2: QEMU's name of the processor; neoverse-n1 has no FEAT_S2FWB
     #[arg(long, value_name = "NAME", default_value = machine::CPU)]
     cpu: String,
     /// Say of every row why it comes out so

@@ -23,11 +23,15 @@ differ the reason is known by name; a difference without one makes the exit code
 
 ",
     examples![
-        "bartender sweep" => "what QEMU's MMU does with each combination, and where the architecture says otherwise",
-        "bartender sweep --json" => "the same for programs",
         "bartender sweep --of linux-7.2" => "what Linux answers a guest hypervisor's AT S12E1R, by its own rules; boots nothing",
-        "bartender sweep --cpu neoverse-n1" => "a processor without FEAT_S2FWB: 65,536 combinations",
     ],
+    "
+  bartender sweep
+      what QEMU's MMU does with each combination, and where the architecture says otherwise; starts QEMU
+  bartender sweep --json
+      the same for programs
+  bartender sweep --cpu neoverse-n1
+      a processor without FEAT_S2FWB: 65,536 combinations"
 );
 
 /// The arguments.
