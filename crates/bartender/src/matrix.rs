@@ -5,78 +5,38 @@ use std::collections::BTreeMap;
 
 use hyp::{Cpu, Facts, Policy};
 use memtype::Attribute;
+use model::{Answer, Is, Judged};
 use scenario::{Device, Scenario, Target};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::suite::Case;
 use crate::verdict::{Row, Verdict};
 
-/// An answer in a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Is {
-    /// It is.
-    Yes,
-    /// The architecture, or what is declared of the platform, leaves it open.
-    Maybe,
-    /// It is not.
-    No,
-    /// The scenario does not ask.
-    NotAsked,
-}
-
-/// An answer, with its reasons in sentences.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Answer {
-    /// The answer.
-    pub is: Is,
-    /// Why.
-    pub because: Vec<String>,
-}
-
-/// What a run is worth.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Judged {
-    /// The driver's program does what the driver means.
-    pub works: Answer,
-    /// The memory type is one that is fast for what it does.
-    pub fast: Answer,
-    /// The host and its neighbours come to no harm.
-    pub safe: Answer,
-}
-
 /// The three questions, in the order of the glyphs of a cell.
 pub const ASKED: [&str; 3] = ["works", "fast", "safe"];
 
-impl Is {
-    /// All, the best first.
-    pub const ALL: [Self; 4] = [Self::Yes, Self::Maybe, Self::No, Self::NotAsked];
+/// The answers, the best first.
+pub const ANSWERS: [Is; 4] = [Is::Yes, Is::Maybe, Is::No, Is::NotAsked];
 
-    /// As a person reads it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Yes => "yes",
-            Self::Maybe => "maybe",
-            Self::No => "no",
-            Self::NotAsked => "not asked",
-        }
+/// An answer in one character.
+#[must_use]
+pub const fn glyph(is: Is) -> char {
+    match is {
+        Is::Yes => '✓',
+        Is::Maybe => '~',
+        Is::No => '✗',
+        Is::NotAsked => '·',
     }
-    /// In one character.
-    #[must_use]
-    pub const fn glyph(self) -> char {
-        match self {
-            Self::Yes => '✓',
-            Self::Maybe => '~',
-            Self::No => '✗',
-            Self::NotAsked => '·',
-        }
-    }
+}
+
+/// The answers of a verdict, in the order of [`ASKED`].
+#[must_use]
+pub const fn answers(judged: &Judged) -> [&Answer; 3] {
+    [&judged.works, &judged.fast, &judged.safe]
 }
 
 /// How often each answer was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Count {
     /// Yes.
     pub yes: usize,
@@ -85,6 +45,7 @@ pub struct Count {
     /// No.
     pub no: usize,
     /// Not asked; or the scenario could not be run.
+    #[serde(rename = "not asked")]
     pub not_asked: usize,
 }
 
@@ -178,7 +139,7 @@ pub struct Cell {
     /// The policy.
     pub policy: &'static str,
     /// Whether it works, is fast, is safe; none where the model could not run it.
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "serialize")]
     pub judged: Option<Judged>,
     /// What becomes of each part of each BAR that the guest maps.
     pub mapped: Vec<Mapped>,
@@ -192,7 +153,7 @@ impl Cell {
     /// The three answers. Where the model could not run it, none was asked.
     #[must_use]
     pub fn answers(&self) -> [Is; 3] {
-        self.judged.as_ref().map_or([Is::NotAsked; 3], |j| [j.works.is, j.fast.is, j.safe.is])
+        self.judged.as_ref().map_or([Is::NotAsked; 3], |j| answers(j).map(|a| a.is))
     }
     /// What the machines say, the worst of them.
     #[must_use]
@@ -298,10 +259,11 @@ impl Matrix {
             .iter()
             .map(|case| {
                 let cell = |policy: &Policy| {
-                    let (model, machines) = by_cell.remove(&(case.name.clone(), policy.name()))?;
-                    let model = model?;
-                    let (judged, mapped) = (judged(&model), mapped(&case.scenario, *policy));
-                    Some(Cell { policy: policy.name(), judged, mapped, model, machines })
+                    let (row, machines) = by_cell.remove(&(case.name.clone(), policy.name()))?;
+                    let row = row?;
+                    let judged = model::run(&case.scenario, *policy).ok().map(|report| report.judged);
+                    let mapped = mapped(&case.scenario, *policy);
+                    Some(Cell { policy: policy.name(), judged, mapped, model: row, machines })
                 };
                 Line {
                     scenario: case.name.clone(),
@@ -457,25 +419,15 @@ pub fn part(policy: Policy, facts: &Facts, asked: Attribute, cpu: Cpu, noncohere
     Mapped { place, vma: format!("{}{flag}", vma.pgprot.name()), why_vma: why.says().into(), stage2, why_stage2 }
 }
 
-/// Until the model says it: by how the run ended.
-fn judged(row: &Row) -> Option<Judged> {
-    if row.outcome == "not run" {
-        return None;
+/// A verdict as JSON: for each question `is`, the answer in a word, and `because`.
+fn serialize<S: Serializer>(judged: &Option<Judged>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Said<'a> {
+        is: &'static str,
+        because: &'a [String],
     }
-    let say = |is, why: &str| Answer { is, because: vec![why.to_owned()] };
-    let is = match row.outcome.as_str() {
-        "completed" if row.choice.len() > 1 => Is::Maybe,
-        "completed" => Is::Yes,
-        _ => Is::No,
-    };
-    Some(Judged {
-        works: say(is, &format!("The run ended so: {}.", row.outcome)),
-        fast: say(Is::NotAsked, "Nothing of this scenario asks for speed."),
-        safe: say(
-            if row.outcome == "uncontained error" { Is::No } else { Is::Yes },
-            "The host is lost by an uncontained error alone.",
-        ),
-    })
+    let all = judged.iter().flat_map(|j| ASKED.into_iter().zip(answers(j)));
+    to.collect_map(all.map(|(asked, a)| (asked, Said { is: a.is.name(), because: &a.because })))
 }
 
 #[cfg(test)]

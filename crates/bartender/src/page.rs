@@ -8,9 +8,12 @@ use hyp::{Cpu, Facts, Policy};
 use memtype::Attribute;
 use memtype::arm::{Features, Stage1, Stage2, combine};
 use memtype::x86::{self, Pat};
+use model::{Answer, Is};
 use platform::Platform;
 
-use crate::matrix::{ASKED, Agreement, Answer, Cell, Column, Is, Line, Mapped, Matrix, THREADS, part, thread_name};
+use crate::matrix::{
+    ANSWERS, ASKED, Agreement, Cell, Column, Line, Mapped, Matrix, THREADS, answers, glyph, part, thread_name,
+};
 use crate::verdict::Row;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -135,11 +138,14 @@ fn intro(out: &mut String, matrix: &Matrix) -> fmt::Result {
         plural(columns, "policy", "policies"),
     )?;
     out.push_str(
-        "<p>Each cell has three parts: does the driver <b>work</b>, is it <b>fast</b>, is the host <b>safe</b>. Select a cell for \
-         the reasons (the arrow keys go on from there); they are all at the end of the page too.</p>\n<ul class=\"key\">",
+        "<p>Each cell has three parts. It <b>works</b> where every outcome that the architecture allows is that of the same \
+         program on a flawless machine without a hypervisor, be that a fault. It is <b>fast</b> where a guest that asks for \
+         gathering needs no more write transactions than there. It is <b>safe</b> where no guest, whatever it does with these \
+         BARs under this policy, does harm. Maybe: that depends on what the architecture leaves open, or on the guest.</p>\n\
+         <p>Select a cell for the reasons (the arrow keys go on from there); they are all at the end of the page too.</p>\n<ul class=\"key\">",
     );
-    for is in Is::ALL {
-        write!(out, "<li><i class=\"{}\">{}</i>{}</li>", class(is), is.glyph(), is.name())?;
+    for is in ANSWERS {
+        write!(out, "<li><i class=\"{}\">{}</i>{}</li>", class(is), glyph(is), is.name())?;
     }
     if matrix.machines.len() > 1 {
         for (a, says) in [
@@ -210,7 +216,7 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
         Ticked(about.rule)
     )?;
     for (asked, count) in ASKED.into_iter().zip(column.counts()) {
-        let said: Vec<String> = Is::ALL.into_iter().map(|is| format!("{} {}", count.of(is), is.name())).collect();
+        let said: Vec<String> = ANSWERS.into_iter().map(|is| format!("{} {}", count.of(is), is.name())).collect();
         write!(
             out,
             "<span>{asked}</span><svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{asked}: {}\">",
@@ -218,7 +224,7 @@ fn card(out: &mut String, at: usize, column: &Column) -> fmt::Result {
         )?;
         let all = (count.asked() + count.not_asked).max(1);
         let mut x = 0;
-        for is in Is::ALL {
+        for is in ANSWERS {
             // In hundredths of a percent, so that nothing is lost to rounding that can be seen.
             let to = x + count.of(is);
             let (from, until) = (x * 10_000 / all, to * 10_000 / all);
@@ -367,7 +373,7 @@ fn table(out: &mut String, matrix: &Matrix) -> fmt::Result {
                 Text(&line.title)
             )?;
             for (p, cell) in line.cells.iter().enumerate() {
-                segment(out, &id, p, line, cell)?;
+                segment(out, &id, p, cell)?;
             }
             out.push_str("</tr>\n");
             at += 1;
@@ -387,26 +393,21 @@ fn table(out: &mut String, matrix: &Matrix) -> fmt::Result {
     Ok(())
 }
 
-fn segment(out: &mut String, id: &str, p: usize, line: &Line, cell: &Cell) -> fmt::Result {
-    let answers = cell.answers();
-    write!(
-        out,
-        "<td class=\"p{p}\"><a class=\"v\" href=\"#{id}.{0}\" aria-label=\"{1}, {0}",
-        cell.policy,
-        Text(&line.scenario)
-    )?;
-    for (asked, is) in ASKED.into_iter().zip(answers) {
-        write!(out, ", {asked} {}", is.name())?;
+fn segment(out: &mut String, id: &str, p: usize, cell: &Cell) -> fmt::Result {
+    let all = cell.answers();
+    write!(out, "<td class=\"p{p}\"><a class=\"v\" href=\"#{id}.{}\" aria-label=\"", cell.policy)?;
+    for (asked, is) in ASKED.into_iter().zip(all) {
+        write!(out, "{asked} {}; ", is.name())?;
     }
     if !cell.is_met() {
-        out.push_str(", not as expected");
+        out.push_str("not as expected; ");
     }
     if cell.agreement() > Agreement::NotAsked {
-        write!(out, ", {}", cell.agreement().says())?;
+        write!(out, "{}", cell.agreement().says())?;
     }
     out.push_str("\">");
-    for is in answers {
-        write!(out, "<i class=\"{}\">{}</i>", class(is), is.glyph())?;
+    for is in all {
+        write!(out, "<i class=\"{}\">{}</i>", class(is), glyph(is))?;
     }
     let style = if cell.is_met() { class_of(cell.agreement()) } else { "bad" };
     match cell.mark() {
@@ -496,7 +497,7 @@ fn section(out: &mut String, told: &mut Told<'_>, p: usize, cell: &Cell) -> fmt:
     }
     if let Some(judged) = &cell.judged {
         let mut block = String::from("<dl>");
-        for (asked, answer) in ASKED.into_iter().zip([&judged.works, &judged.fast, &judged.safe]) {
+        for (asked, answer) in ASKED.into_iter().zip(answers(judged)) {
             question(&mut block, asked, answer)?;
         }
         block.push_str("</dl>");
@@ -525,9 +526,12 @@ fn section(out: &mut String, told: &mut Told<'_>, p: usize, cell: &Cell) -> fmt:
         out.push_str("</ul>");
     }
     out.push_str("</div>");
-    if !cell.model.because.is_empty() {
+    // What VFIO and KVM decided, and why, is said above. Without it, policies that decide alike have the same steps.
+    let said = |step: &str| cell.mapped.iter().any(|m| step.contains(&m.why_vma) || step.contains(&m.why_stage2));
+    let steps: Vec<&String> = cell.model.because.iter().filter(|step| !said(step)).collect();
+    if !steps.is_empty() {
         out.push_str("<div><h5>Step by step</h5>");
-        told.block(out, policy, listed("ol", &cell.model.because))?;
+        told.block(out, policy, listed("ol", &steps))?;
         out.push_str("</div>");
     }
     out.push_str("</div></section>\n");
@@ -548,7 +552,7 @@ fn values(out: &mut String, row: &Row) -> fmt::Result {
 
 fn question(out: &mut String, asked: &str, answer: &Answer) -> fmt::Result {
     let is = answer.is;
-    write!(out, "<div><dt><i class=\"{}\">{}</i> {asked}: {}</dt>", class(is), is.glyph(), is.name())?;
+    write!(out, "<div><dt><i class=\"{}\">{}</i> {asked}: {}</dt>", class(is), glyph(is), is.name())?;
     for why in &answer.because {
         write!(out, "<dd>{}</dd>", Ticked(why))?;
     }

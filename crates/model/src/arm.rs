@@ -172,9 +172,9 @@ impl Cpu<'_> {
             Resolution::SError => Flow::End(Outcome::ContainedError { far: Some(abort.far) }),
             Resolution::HostFault { pa } => {
                 self.m.log.say(format!(
-                    "Stage 2 becomes Normal and the CPU lacks FWB or DIC, so KVM maintains the caches by the kernel's address \
-                     of PA {:#x}; device memory has none, and the kernel dies of it. [Linux kvm_cacheable_pfnmap comments, 6.17: \
-                     cacheable PFNMAP is refused without FWB and DIC; thread 002]",
+                    "Stage 2 becomes Normal, and without FWB or DIC KVM maintains the caches of PA {:#x} by an address of the \
+                     kernel's. Device memory has none: the kernel faults, the host is lost. [Linux dcache_clean_inval_poc, \
+                     icache_inval_pou; why kvm_supports_cacheable_pfnmap (6.17) refuses such a slot]",
                     pa.0
                 ));
                 Flow::End(Outcome::UncontainedError)
@@ -246,11 +246,7 @@ impl Cpu<'_> {
         }
         let va = self.m.reg(scratch::ADDRESS);
         match insn {
-            Insn::Barrier(barrier) => {
-                if keeps_apart(barrier) {
-                    self.m.bus.flush(&mut self.m.log);
-                }
-            }
+            Insn::Barrier(barrier) if keeps_apart(barrier) => self.m.bus.flush(&mut self.m.log),
             Insn::Br => return self.jump_away(pc, va),
             Insn::Ldr { size, rt } => {
                 let value = self.load(pc, va, size.bytes(), single(size, rt))?;

@@ -254,8 +254,7 @@ impl Bus {
             return None;
         }
         let containment = self.platform.containment;
-        let (class, errors) =
-            if how.normal { ("Normal", containment.normal) } else { ("Device", containment.device) };
+        let (class, errors) = if how.normal { ("Normal", containment.normal) } else { ("Device", containment.device) };
         log.once(Topic::Failed, u64::from(how.normal), || {
             let cause = if dead { "Nobody answers behind the BAR" } else { NcDefect::Fails.says() };
             let then = match errors {
@@ -293,7 +292,8 @@ impl Bus {
             && !line.dirty
         {
             let memory = self.memory.line(number);
-            let differs = if whole { line.data != memory } else { word(&line.data, pa, bytes) != word(&memory, pa, bytes) };
+            let differs =
+                if whole { line.data != memory } else { word(&line.data, pa, bytes) != word(&memory, pa, bytes) };
             if differs && log.choose(Choice::Evict) == 0 {
                 self.lines.remove(&number);
             } else if differs {

@@ -10,11 +10,16 @@ pub enum Finding {
     QemuMmuOff,
     /// QEMU: the fetch is translated before the PC's alignment is looked at.
     QemuPcAlignment,
+    /// QEMU: no access that fails on the bus is an error.
+    QemuNoUncontained,
+    /// QEMU: Normal-NC works.
+    QemuNcWorks,
 }
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::QemuDcZva, Self::QemuMmuOff, Self::QemuPcAlignment];
+    pub const ALL: [Self; 5] =
+        [Self::QemuDcZva, Self::QemuMmuOff, Self::QemuPcAlignment, Self::QemuNoUncontained, Self::QemuNcWorks];
 
     /// Its name.
     #[must_use]
@@ -23,6 +28,8 @@ impl Finding {
             Self::QemuDcZva => "qemu-dc-zva",
             Self::QemuMmuOff => "qemu-mmu-off",
             Self::QemuPcAlignment => "qemu-pc-alignment",
+            Self::QemuNoUncontained => "qemu-no-uncontained",
+            Self::QemuNcWorks => "qemu-nc-works",
         }
     }
 
@@ -43,6 +50,15 @@ impl Finding {
             Self::QemuPcAlignment => {
                 "QEMU (TCG, seen with 10.0.2) translates the fetch of a misaligned PC, and reports its fault; the architecture \
                  has a PC alignment fault first. [DDI 0487 B2.8.1. The cause in QEMU is not traced]"
+            }
+            Self::QemuNoUncontained => {
+                "QEMU's PCIe window (machine `virt`) answers where no device does: a read gives ones, a write is dropped. A \
+                 platform that is declared to tell the guest, or to lose the host, cannot be shown there. [thread 003; QEMU \
+                 hw/pci-host/gpex.c, allow-unmapped-accesses]"
+            }
+            Self::QemuNcWorks => {
+                "QEMU has no write buffer and no defect of one: Normal-NC accesses to a BAR always work, whatever is declared \
+                 of the platform. [thread 002, Gunthorpe, of SoCs on which they do not]"
             }
         }
     }

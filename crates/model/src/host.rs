@@ -55,9 +55,7 @@ impl From<Refused> for NotBuilt {
 impl From<hyp::Error> for NotBuilt {
     fn from(error: hyp::Error) -> Self {
         match error {
-            hyp::Error::Refused { .. } => {
-                Self::refused(error.errno(), format!("KVM_SET_USER_MEMORY_REGION: {error}"))
-            }
+            hyp::Error::Refused { .. } => Self::refused(error.errno(), format!("KVM_SET_USER_MEMORY_REGION: {error}")),
             _ => Self::Error(Error::Hyp(error)),
         }
     }
@@ -177,9 +175,9 @@ impl Host {
             return Err(format!("under {} there is no call by which to ask for `{ask}`", policy.name()));
         }
         let device = self.devices.get_mut(asked.device).ok_or("there is no such device")?;
-        let there = device.regions().find(|r| {
-            r.bar == number && r.area.offset <= asked.offset && asked.offset - r.area.offset < r.area.size
-        });
+        let there = device
+            .regions()
+            .find(|r| r.bar == number && r.area.offset <= asked.offset && asked.offset - r.area.offset < r.area.size);
         let index = there.ok_or("user space made no subregion there")?.index;
         if let Some(zap) = device.set(index, ask).map_err(|e| e.to_string())? {
             self.vm.remapped(zap.pa, zap.size, zap.vma, maintenance);

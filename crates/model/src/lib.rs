@@ -4,24 +4,44 @@
 //! not Linux; what the hypervisor does about an abort is `hyp`'s.
 //!
 //! Where the architecture leaves a choice (exclusives and atomics on anything but shareable Normal Write-Back, unaligned
-//! access where FWB overrides Device) a run is one of several: [`run`] gives them all, the plain one first.
+//! access where FWB overrides Device, what caches hold, what is read ahead, what is gathered) a run is one of several: [`run`]
+//! gives them all, the plain one first. Under the policy `x86-ept` the CPU is an x86 one.
+//!
+//! Every run is also measured by the same program on a flawless bare machine: what it gives there, and in how many bus
+//! transactions, is what [`Judged`] compares with.
 #![forbid(unsafe_code)]
 
-mod cpu;
+mod arm;
+mod bus;
+mod choice;
 mod finding;
 pub mod guest;
+mod host;
+mod judge;
+mod machine;
 mod memory;
+mod tlb;
+mod x86;
 
-use hyp::{Cpu, Policy};
-use scenario::{Layout, Observation, Scenario, program::Lowered};
+use hyp::{Cpu, Event, Policy};
+use memtype::Arch;
+use platform::{Containment, NcDefect, Platform};
+use scenario::{Layout, Observation, Outcome, Scenario, program::Lowered};
 
-pub use cpu::Choice;
+pub use choice::Choice;
 pub use finding::Finding;
+pub use judge::{Answer, Is, Judged};
+
+use choice::Log;
+use host::{Host, NotBuilt};
+use machine::{Gather, Job, Machine, Processor};
 
 /// Most instructions a run executes before it is [`Endless`](scenario::Outcome::Endless).
 pub const MAX_STEPS: u32 = 1 << 16;
 /// Most runs the choices of the architecture are followed into.
 const MAX_RUNS: usize = 256;
+/// Most instructions all these runs execute together, before no further one is begun.
+const MAX_ALL_STEPS: u64 = 1 << 22;
 
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +65,20 @@ pub enum Error {
     Hyp(#[from] hyp::Error),
 }
 
+/// Bus transactions of the CPU with BARs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Writes: a store that is not gathered, a run of contiguous bytes that was, a cache line written back.
+    pub writes: u64,
+    /// Reads: a load that no cache answers, a cache line filled.
+    pub reads: u64,
+}
+
 /// What the model says of a scenario under a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// What comes out when every choice of the architecture falls as if the location supported the access.
+    /// What comes out when every choice of the architecture falls as if the location supported the access, and as on a
+    /// machine without caches, gathering and speculation.
     pub observation: Observation,
     /// Every outcome the architecture allows, [`observation`](Self::observation) first. More than one: there is a choice.
     pub allowed: Vec<Observation>,
@@ -56,6 +86,29 @@ pub struct Report {
     pub choices: Vec<&'static str>,
     /// Why it came out so: which access, which descriptors, which rule, what was decided. In order.
     pub because: Vec<String>,
+    /// The maintenance the hypervisor asked for in that run, in order; of more than 4096 events the first.
+    pub events: Vec<Event>,
+    /// The transactions of that run, as few as gathering into one line of 64 bytes can make them.
+    pub transactions: Count,
+    /// The same of the bare machine.
+    pub bare: Count,
+    /// Whether the policy is any good here.
+    pub judged: Judged,
+}
+
+/// One run's result.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) observation: Observation,
+    pub(crate) because: Vec<String>,
+    pub(crate) choices: Vec<Choice>,
+    /// For each choice met: how it fell, of how many.
+    pub(crate) taken: Vec<(u8, u8)>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) count: Count,
+    pub(crate) gather: Gather,
+    /// Instructions executed.
+    pub(crate) steps: u64,
 }
 
 /// The FWB the model gives a scenario that does not ask for one.
@@ -85,15 +138,19 @@ pub fn run_as(scenario: &Scenario, policy: Policy, cpu: Cpu, departs: &[Finding]
     let layout = Layout::of(scenario);
     let lowered: Lowered = scenario.program.lower(&layout);
     let guest = guest::guest_of(scenario, &layout, &lowered)?;
-    let once = |script: &[u8]| {
-        cpu::Machine::new(scenario, &layout, &lowered, &guest, policy, cpu).map(|m| m.run(script, departs))
-    };
+    let job = Job { scenario, layout: &layout, lowered: &lowered, guest: &guest };
+    let arch = if policy.is_arm() { Arch::Arm64 } else { Arch::X86 };
+    let platform = departed(scenario.platform, departs);
+    let once = |script: &[u8]| run_once(job, arch, policy, cpu, platform, script, departs);
+    let bare = bare(job, arch)?;
 
     let mut plain = once(&[])?;
     let mut allowed = vec![plain.observation.clone()];
     let mut choices: Vec<&'static str> = plain.choices.iter().map(|c| c.what()).collect();
     // Depth-first over the choice points: count the last one up, drop it when it is through.
     let mut taken = plain.taken.clone();
+    let mut all = false;
+    let mut steps = plain.steps;
     for _ in 0..MAX_RUNS {
         while let Some((choice, options)) = taken.pop() {
             if choice + 1 < options {
@@ -101,7 +158,8 @@ pub fn run_as(scenario: &Scenario, policy: Policy, cpu: Cpu, departs: &[Finding]
                 break;
             }
         }
-        if taken.is_empty() {
+        all = taken.is_empty();
+        if all || steps > MAX_ALL_STEPS {
             break;
         }
         let script: Vec<u8> = taken.iter().map(|(choice, _)| *choice).collect();
@@ -111,10 +169,98 @@ pub fn run_as(scenario: &Scenario, policy: Policy, cpu: Cpu, departs: &[Finding]
         }
         choices.extend(other.choices.iter().map(|c| c.what()).filter(|w| !choices.contains(w)).collect::<Vec<_>>());
         taken = other.taken;
+        steps += other.steps;
     }
     choices.dedup();
     if allowed.len() > 1 {
         plain.because.push(format!("The architecture allows {} outcomes here: this is one of them.", allowed.len()));
     }
-    Ok(Report { observation: plain.observation, allowed, choices, because: plain.because })
+    if !all {
+        plain.because.push("The choices fall in more ways than can be followed: more outcomes may be allowed.".into());
+    }
+    let judged = judge::judge(job, policy, cpu, &plain, &allowed, &bare);
+    Ok(Report {
+        observation: plain.observation,
+        allowed,
+        choices,
+        because: plain.because,
+        events: plain.events,
+        transactions: plain.count,
+        bare: bare.count,
+        judged,
+    })
+}
+
+/// The platform of a machine with these departures.
+fn departed(platform: Platform, departs: &[Finding]) -> Platform {
+    let mut p = platform;
+    if departs.contains(&Finding::QemuNoUncontained) {
+        p.containment = Containment::default();
+    }
+    if departs.contains(&Finding::QemuNcWorks) {
+        p.normal_nc = NcDefect::None;
+    }
+    p
+}
+
+fn run_once(
+    job: Job<'_>,
+    arch: Arch,
+    policy: Policy,
+    cpu: Cpu,
+    platform: Platform,
+    script: &[u8],
+    departs: &[Finding],
+) -> Result<Run, Error> {
+    let mut log = Log::new(script);
+    if !job.scenario.attributes.is_empty() && !policy.takes_attributes() {
+        log.say(format!(
+            "User space's wishes for attributes count for nothing: under {} there is no call to ask by. [thread 001]",
+            policy.name()
+        ));
+    }
+    let host = match Host::new(job.scenario, job.layout, policy, cpu) {
+        Ok(host) => host,
+        Err(NotBuilt::Error(error)) => return Err(error),
+        Err(NotBuilt::Refused(outcome)) => return Ok(refused(job, outcome, log)),
+    };
+    start(Machine::new(job, arch, host, platform, log), departs)
+}
+
+/// The run of no guest.
+fn refused(job: Job<'_>, outcome: Outcome, mut log: Log) -> Run {
+    if let Outcome::SlotRefused { errno, why } = &outcome {
+        log.say(format!(
+            "{why}: errno {errno}, no guest runs. [Linux vfio_pci_core_mmap, kvm_arch_prepare_memory_region; thread 001]"
+        ));
+    }
+    let registers = job.scenario.program.destinations().into_iter().map(|r| (r, 0)).collect();
+    Run {
+        observation: Observation { outcome, registers },
+        because: log.because,
+        choices: log.choices,
+        taken: log.taken,
+        events: Vec::new(),
+        count: Count::default(),
+        gather: Gather::default(),
+        steps: 0,
+    }
+}
+
+/// The same program on a machine without a hypervisor and without faults: failing accesses give ones, Normal-NC works, DMA
+/// is coherent, every choice falls plain.
+fn bare(job: Job<'_>, arch: Arch) -> Result<Run, Error> {
+    match Host::bare(job.layout) {
+        Ok(host) => start(Machine::new(job, arch, host, Platform::USUAL, Log::default()), &[]),
+        Err(NotBuilt::Error(error)) => Err(error),
+        Err(NotBuilt::Refused(outcome)) => Ok(refused(job, outcome, Log::default())),
+    }
+}
+
+fn start(machine: Machine<'_>, departs: &[Finding]) -> Result<Run, Error> {
+    if machine.arch == Arch::X86 {
+        return Ok(x86::Cpu::new(machine).run());
+    }
+    let stage1 = guest::stage1_config().ok_or(Error::Tables("TCR_EL1".into()))?;
+    Ok(arm::Cpu::new(machine, stage1, departs).run())
 }

@@ -18,10 +18,9 @@ use scenario::{
 };
 
 use crate::{
-    Choice, Count, MAX_STEPS, Run,
+    Choice, MAX_STEPS, Run,
     bus::{Bus, Failed, How, RAM_PA, ones},
     choice::{Log, Topic},
-    guest,
     host::{self, Host},
     tlb::Tlb,
     x86,
@@ -85,12 +84,14 @@ pub(crate) trait Processor<'a> {
         let job = self.machine().job;
         let mut pc = 0;
         let mut outcome = Outcome::Endless;
+        let mut steps = 0;
         for _ in 0..MAX_STEPS {
             let Some(insn) = job.lowered.insns.get(pc).copied() else {
                 let touched = job.scenario.program.touches_memory();
                 outcome = if touched { Outcome::Completed } else { Outcome::Untouched };
                 break;
             };
+            steps += 1;
             match self.step(pc, insn) {
                 Flow::Next => pc += 1,
                 Flow::To(to) => pc = to,
@@ -100,7 +101,7 @@ pub(crate) trait Processor<'a> {
                 }
             }
         }
-        self.machine().end(outcome)
+        Run { steps, ..self.machine().end(outcome) }
     }
 }
 
@@ -140,6 +141,7 @@ impl<'a> Machine<'a> {
             events: std::mem::take(&mut self.events),
             count: self.bus.count,
             gather: self.gather,
+            steps: 0,
         }
     }
 
@@ -176,8 +178,7 @@ impl<'a> Machine<'a> {
         let op = self.job.lowered.op.get(pc).copied().unwrap_or(0);
         let program = &self.job.scenario.program;
         let line = program.ops.get(op).map_or(0, |(line, _)| *line);
-        let text = program.text.get(op).map_or("", String::as_str);
-        if text.is_empty() { format!("line {line}") } else { format!("line {line} `{text}`") }
+        format!("Line {line}, `{}`", program.text.get(op).map_or("", |t| t.trim()))
     }
 
     /// Does the maintenance the hypervisor asks for.
@@ -229,7 +230,9 @@ impl<'a> Machine<'a> {
         });
         if self.log.choose(Choice::Speculate) == 1 {
             self.log.once(Topic::Stray, page, || {
-                format!("A stray read of the page at IPA {page:#x} came just before the access, and cleared what was there.")
+                format!(
+                    "A stray read of the page at IPA {page:#x} came just before the access, and cleared what was there."
+                )
             });
             self.bus.stray_read(pa);
         }
@@ -239,7 +242,7 @@ impl<'a> Machine<'a> {
     fn guest_reads_ahead(&self, ipa: u64) -> Option<String> {
         let Job { scenario, layout, .. } = self.job;
         let maps = scenario.maps.iter().zip(&layout.maps);
-        let mut there = maps.filter(|(_, at)| at.ipa <= ipa && ipa - at.ipa < at.size).map(|(m, _)| m.mair);
+        let there = maps.filter(|(_, at)| at.ipa <= ipa && ipa - at.ipa < at.size).map(|(m, _)| m.mair);
         if self.arch == Arch::X86 {
             return there
                 .map(|mair| x86::effective(self, mair, ipa))
@@ -321,7 +324,9 @@ impl<'a> Machine<'a> {
         let snoops = platform.snoops(no_snoop);
         if !snoops {
             let why = if platform.coherent { "sets No Snoop, and here that counts" } else { "is not coherent here" };
-            self.log.once(Topic::Snoop, 0, || format!("The device's DMA {why}: it does not see the CPU's caches. [declared]"));
+            self.log.once(Topic::Snoop, 0, || {
+                format!("The device's DMA {why}: it does not see the CPU's caches. [declared]")
+            });
         }
         match value {
             Some(value) => {
@@ -357,7 +362,9 @@ impl<'a> Machine<'a> {
 
     /// Notes a store to a BAR: what stage 1 asked for, and what the type came to.
     pub(crate) fn stored(&mut self, ipa: u64, asks: bool, how: How) {
-        let bar = |m: &Self| m.job.layout.slots.iter().any(|s| s.backing != Backing::Ram && s.ipa <= ipa && ipa - s.ipa < s.size);
+        let bar = |m: &Self| {
+            m.job.layout.slots.iter().any(|s| s.backing != Backing::Ram && s.ipa <= ipa && ipa - s.ipa < s.size)
+        };
         if asks && (!self.gather.asked || !self.gather.refused) && bar(self) {
             self.gather.asked = true;
             self.gather.refused |= !how.gathers && how.keeps == crate::bus::Keeps::Nothing;
@@ -370,5 +377,3 @@ pub(crate) fn reads_ahead(pgprot: Pgprot, arch: Arch) -> bool {
     let guarantee = pgprot.memory_type(arch).and_then(|ty| ty.guarantee(Question::SpeculativeRead));
     guarantee.is_some_and(|g| g.standing != Standing::Forbidden)
 }
-
-pub(crate) use guest::stage1_config;

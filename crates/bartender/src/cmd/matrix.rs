@@ -6,19 +6,23 @@ use std::process::ExitCode;
 
 use anstyle::Style;
 use hyp::Policy;
+use model::Is;
 
 use super::Result;
 use super::run::{On, policy_named};
 use crate::machine::{self, LabRun, on_lab, on_model};
-use crate::matrix::{ASKED, Agreement, Cell, Is, Matrix, Ran, THREADS, thread_name};
+use crate::matrix::{ANSWERS, ASKED, Agreement, Cell, Matrix, Ran, THREADS, glyph, thread_name};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
 use crate::{el2, page, suite};
 
 const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mCells:\u{1b}[0m
-  Three glyphs: does the driver work, is it fast, is the host safe. ✓ yes, ~ maybe (the architecture or the platform
-  leaves it open), ✗ no, · not asked. They are the model's. With more machines a fourth: = they agree, ≈ they do as a
-  finding says (docs/findings.md), ≠ they differ, – they cannot show it. ! is an expectation that is not met.
+  Three glyphs, the model's verdict: ✓ yes, ~ maybe, ✗ no, · not asked.
+  works: every outcome the architecture allows is that of the same program on a flawless machine without a hypervisor
+  fast:  a guest that asks for gathering needs no more write transactions than there
+  safe:  no guest, whatever it does with these BARs under this policy, does harm
+  With more machines a fourth: = they agree, ≈ they do as a finding says (docs/findings.md), ≠ they differ, – they
+  cannot show it. ! is an expectation that is not met.
   A real kernel has one policy, and a mark in its column alone. The exit code is 1 where there is ≠ or !.
 
 \u{1b}[1m\u{1b}[4mJSON:\u{1b}[0m
@@ -191,7 +195,7 @@ const fn style(is: Is) -> Style {
 fn glyphs(cell: &Cell) -> String {
     let mut out = String::new();
     for is in cell.answers() {
-        let _ = write!(out, "{}", paint(style(is), is.glyph()));
+        let _ = write!(out, "{}", paint(style(is), glyph(is)));
     }
     let mark = cell.mark();
     let style = match (cell.is_met(), cell.agreement()) {
@@ -271,8 +275,8 @@ fn text(matrix: &Matrix) -> String {
 
 fn legend(matrix: &Matrix) -> String {
     let mut out = String::from("Each cell: works, fast, safe.");
-    for is in Is::ALL {
-        let _ = write!(out, "  {} {}", paint(style(is), is.glyph()), is.name());
+    for is in ANSWERS {
+        let _ = write!(out, "  {} {}", paint(style(is), glyph(is)), is.name());
     }
     out.push('\n');
     if matrix.machines.len() > 1 {

@@ -143,12 +143,12 @@ impl Cpu<'_> {
     /// The stage-1 Alignment fault, explained.
     fn alignment(&mut self, pc: usize, request: Request, s1: S1Type, step: Option<Step>) -> Exception {
         let from = match step {
-            Some(step) => format!("descriptor {:#x}, level {}", step.descriptor, step.level),
-            None => "MMU off".into(),
+            Some(step) => format!("stage-1 descriptor {:#x} at level {}", step.descriptor, step.level),
+            None => Rule::MmuOff.to_string(),
         };
         let insn = self.m.insn(pc);
         let because = &mut self.m.log.because;
-        because.push(format!("{insn} at VA {:#x}: stage 1 {} ({from}).", request.va, s1.ty()));
+        because.push(format!("{insn} at VA {:#x}: stage 1 is {} ({from}).", request.va, s1.ty()));
         because.push(Rule::UnalignedStage1.to_string());
         because.push(Rule::UnalignedLocation.to_string());
         el1(request.va, request.kind, FaultKind::Alignment, 0)
@@ -182,7 +182,8 @@ impl Cpu<'_> {
             found.combined.ty,
         ));
         if fault {
-            because.extend(found.combined.because().take_while(|r| *r != Rule::DeviceRestrictions).map(|r| r.to_string()));
+            because
+                .extend(found.combined.because().take_while(|r| *r != Rule::DeviceRestrictions).map(|r| r.to_string()));
         }
     }
 }
