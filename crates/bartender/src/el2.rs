@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use el2::{About, JOBS_AT, JOBS_SIZE, Job, Order, RAM_SIZE, Said};
-use hyp::{Cpu, Facts, Policy, S2Kind};
+use hyp::{Cpu, Policy};
 use lab::bare::{Bare, Device};
 use lab::{Cache, Progress};
-use memtype::Attribute;
 use model::Finding;
-use platform::{Errors, NcDefect, Platform};
+use platform::{Containment, Errors};
 use scenario::observation::FaultKind;
 use scenario::program::{JumpTo, Op, Place, ZVA_BYTES};
 use scenario::{Observation, Outcome, Reads, Scenario, Target};
@@ -190,7 +189,8 @@ const fn is_dma(op: &Op) -> bool {
 
 /// Whether failing accesses must be External aborts: a dead BAR on a platform that says so.
 fn needs_aborts(scenario: &Scenario) -> bool {
-    scenario.platform.containment.device == Errors::Contained && is_dead(scenario)
+    let Containment { device, normal } = scenario.platform.containment;
+    device == Errors::Contained && normal == Errors::Contained && is_dead(scenario)
 }
 
 fn is_dead(scenario: &Scenario) -> bool {
@@ -202,55 +202,11 @@ const REGISTER: (u64, u64) = (4, 4);
 /// Bytes of all its registers; memory is behind them.
 const REGISTERS: u64 = 0x100;
 
-/// Whether under `policy` any access to a BAR can be Normal-NC, by the guest or by user space.
-fn reaches_nc(scenario: &Scenario, policy: Policy) -> bool {
-    let cpu = Cpu { fwb: scenario.machine.fwb.unwrap_or(model::DEFAULT_FWB), dic: true };
-    let later = scenario.program.ops.iter().filter_map(|(_, op)| match op {
-        Op::SetAttribute { ask, .. } => Some(*ask),
-        _ => None,
-    });
-    let asks: Vec<Attribute> =
-        scenario.attributes.iter().map(|asked| asked.ask).chain(later).chain([Attribute::Default]).collect();
-    scenario.devices.iter().flat_map(|device| device.bars.iter().map(move |bar| (device, bar))).any(|(device, bar)| {
-        let facts = Facts {
-            prefetchable: bar.prefetchable,
-            vga: device.class >> 8 == 0x0300,
-            cached: bar.cached,
-            platform: scenario.platform,
-        };
-        asks.iter().filter_map(|ask| policy.mmap(&facts, *ask).ok()).any(|(vma, _)| match policy.decide(&vma, cpu) {
-            Ok(decision) => match decision.kind {
-                S2Kind::NormalNc => true,
-                // Without FWB what stage 1 says stands.
-                S2Kind::Normal => !cpu.fwb,
-                S2Kind::DeviceNgnre => false,
-            },
-            Err(_) => false,
-        })
-    })
-}
-
 /// Why this machine cannot show a scenario under a policy; `None` where it can.
 #[must_use]
 pub fn cannot(scenario: &Scenario, policy: Policy) -> Option<String> {
     if !policy.is_arm() {
         return Some(format!("{} is no policy of an Arm hypervisor", policy.name()));
-    }
-    let Platform { containment, normal_nc, .. } = scenario.platform;
-    if normal_nc != NcDefect::None && reaches_nc(scenario, policy) {
-        return Some(format!("the emulator's Normal-NC has no defect such as `{}`", normal_nc.name()));
-    }
-    if is_dead(scenario) {
-        if containment.device != containment.normal {
-            return Some("the emulator's bus does not tell Device from Normal accesses".into());
-        }
-        if containment.device == Errors::Uncontained {
-            return Some("the emulator has no uncontained errors".into());
-        }
-    }
-    let dma = scenario.program.ops.iter().any(|(_, op)| is_dma(op));
-    if dma && !scenario.platform.snoops(scenario.devices.first().is_some_and(|d| d.no_snoop)) {
-        return Some("the emulator has no caches that DMA could pass by".into());
     }
     for (line, op) in &scenario.program.ops {
         for (at, bytes, reads) in places(op) {

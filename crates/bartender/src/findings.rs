@@ -244,6 +244,10 @@ fn shown(departure: Departure) -> Shown {
             ("store.8 to an odd address, MMU off", "bartender run scenarios/mmu-off-unaligned.toml --on el2")
         }
         "qemu-pc-alignment" => ("jump bar+2", "bartender run scenarios/jump-unaligned.toml --on el2"),
+        "qemu-tlb-alignment" => (
+            "store.8 vram, 1; store.8 vram+3, 2; Normal-NC over Device-nGnRE",
+            "bartender run scenarios/unaligned-after-aligned.toml --on el2",
+        ),
         "qemu-no-uncontained" => (
             "load.8 from a BAR that is gone, errors uncontained",
             "bartender run scenarios/uncontained-by-device.toml --on el2",

@@ -1,5 +1,5 @@
 //! The page of a [`Matrix`]: one file that loads nothing, well-formed as XML too, the same bytes for the same matrix. What comes
-//! from scenario files passes [`Text`], without exception.
+//! from scenario files passes `Text`, without exception.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
@@ -106,7 +106,10 @@ fn write(out: &mut String, matrix: &Matrix) -> fmt::Result {
          <title>bartender: who decides the memory type of device memory</title>\n<style>\n{STYLE}</style>\n</head>\n<body>"
     )?;
     intro(out, matrix)?;
-    out.push_str("<h2 id=\"policies\">The policies</h2>\n<div class=\"cards\">\n");
+    out.push_str(
+        "<h2 id=\"policies\">The policies</h2>\n<p class=\"mut\">The bars count these scenarios, which were chosen to \
+         show where policies differ. They do not say how common a case is.</p>\n<div class=\"cards\">\n",
+    );
     for (at, column) in matrix.policies.iter().enumerate() {
         card(out, at, column)?;
     }

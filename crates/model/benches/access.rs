@@ -18,6 +18,7 @@ fn scenario(program: &str) -> Scenario {
     let text = format!(
         "title = \"b\"\n[[device]]\nname = \"gpu\"\nbars = [{{ index = 2, size = \"1M\" }}]\n\
          [[map]]\nname = \"vram\"\nbar = \"gpu.2\"\ntype = \"normal-nc\"\n\
+         [[map]]\nname = \"ram\"\nram = \"4K\"\ntype = \"normal-wb\"\n\
          [guest]\nprogram = \"\"\"\n{program}\n\"\"\"\n[expect]\nall = \"completed\"\n"
     );
     parse("bench", &text).expect("a scenario")
@@ -57,6 +58,15 @@ fn bench(c: &mut Criterion) {
     group.bench_function("a loop of loads until the bound, 21845 times MOV, LDR, B", |b| {
         b.iter(|| run(&endless, Policy::Linux6_9));
     });
+    // Accesses per second of other kinds: gathered, and through a cache.
+    for (name, program) in [
+        ("a loop of stores that gather, 21845 times MOV, STR, B", "again:\nstore.8 vram, x0\njump again"),
+        ("a loop of loads from write-back RAM, 21845 times MOV, LDR, B", "again:\nload.8 ram -> x0\njump again"),
+    ] {
+        let scenario = scenario(program);
+        assert_eq!(run(&scenario, Policy::Linux6_9), Outcome::Endless);
+        group.bench_function(name, |b| b.iter(|| run(&scenario, Policy::Linux6_9)));
+    }
     let idle = scenario("again:\ndgh\ndgh\njump again");
     group.bench_function("the same with nothing for MOV and LDR", |b| b.iter(|| run(&idle, Policy::Linux6_9)));
     group.finish();
@@ -69,7 +79,7 @@ fn bench(c: &mut Criterion) {
             b.iter(|| run(&parsed, *policy));
         });
     }
-    group.bench_function("parse, run under both policies", |b| {
+    group.bench_function("parse, run under every policy", |b| {
         b.iter(|| {
             let parsed = parse("thread-002", black_box(THREAD_002)).expect("a scenario");
             Policy::ALL.map(|policy| run(&parsed, policy))

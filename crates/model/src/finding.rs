@@ -10,6 +10,8 @@ pub enum Finding {
     QemuMmuOff,
     /// QEMU: the fetch is translated before the PC's alignment is looked at.
     QemuPcAlignment,
+    /// QEMU: a stage-2 Alignment fault on a page already accessed is reported as one of stage 1.
+    QemuTlbAlignment,
     /// QEMU: no access that fails on the bus is an error.
     QemuNoUncontained,
     /// QEMU: Normal-NC works.
@@ -18,8 +20,14 @@ pub enum Finding {
 
 impl Finding {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::QemuDcZva, Self::QemuMmuOff, Self::QemuPcAlignment, Self::QemuNoUncontained, Self::QemuNcWorks];
+    pub const ALL: [Self; 6] = [
+        Self::QemuDcZva,
+        Self::QemuMmuOff,
+        Self::QemuPcAlignment,
+        Self::QemuTlbAlignment,
+        Self::QemuNoUncontained,
+        Self::QemuNcWorks,
+    ];
 
     /// Its name.
     #[must_use]
@@ -28,6 +36,7 @@ impl Finding {
             Self::QemuDcZva => "qemu-dc-zva",
             Self::QemuMmuOff => "qemu-mmu-off",
             Self::QemuPcAlignment => "qemu-pc-alignment",
+            Self::QemuTlbAlignment => "qemu-tlb-alignment",
             Self::QemuNoUncontained => "qemu-no-uncontained",
             Self::QemuNcWorks => "qemu-nc-works",
         }
@@ -50,6 +59,12 @@ impl Finding {
             Self::QemuPcAlignment => {
                 "QEMU (TCG, seen with 10.0.2) translates the fetch of a misaligned PC, and reports its fault; the architecture \
                  has a PC alignment fault first. [DDI 0487 B2.8.1. The cause in QEMU is not traced]"
+            }
+            Self::QemuTlbAlignment => {
+                "QEMU (TCG, seen with 10.0.2) takes the Alignment fault of an access that stage 2 makes Device to EL1, as one of \
+                 stage 1, where the page was accessed before and its translation is in the TLB; the architecture has a stage-2 \
+                 fault, taken to EL2, every time. The first access to a page is right. [DDI 0487 AArch64.S2HasAlignmentFault; \
+                 QEMU target/arm/tcg/tlb_helper.c: arm_cpu_do_unaligned_access leaves fi.stage2 clear]"
             }
             Self::QemuNoUncontained => {
                 "QEMU's PCIe window (machine `virt`) answers where no device does: a read gives ones, a write is dropped. A \

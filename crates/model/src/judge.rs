@@ -128,7 +128,8 @@ fn fast(plain: &Run, bare: &Run) -> Answer {
 /// What guests can have of a BAR.
 #[derive(Debug, Default)]
 struct Reach {
-    types: Vec<String>,
+    /// Each by its name, and as people write it.
+    types: Vec<(&'static str, String)>,
     device: bool,
     normal: bool,
     nc: bool,
@@ -140,9 +141,9 @@ struct Reach {
 }
 
 impl Reach {
-    fn name(&mut self, ty: String) {
-        if !self.types.contains(&ty) {
-            self.types.push(ty);
+    fn name(&mut self, name: &'static str, ty: impl ToString) {
+        if self.types.iter().all(|(there, _)| *there != name) {
+            self.types.push((name, ty.to_string()));
         }
     }
 
@@ -163,7 +164,7 @@ impl Reach {
             reach.cacheable |= ty.is_cacheable();
             reach.forced |= s1.is_device() && !ty.is_device();
             reach.ahead |= !s1.is_device() && ty.may_speculate();
-            reach.name(ty.to_string());
+            reach.name(ty.name(), ty);
         }
         reach
     }
@@ -178,7 +179,7 @@ impl Reach {
             reach.normal |= ty != x86::Type::Uc;
             reach.cacheable |= ty.is_cacheable();
             reach.ahead |= ty != x86::Type::Uc;
-            reach.name(ty.to_string());
+            reach.name(ty.name(), ty);
         }
         reach
     }
@@ -221,7 +222,8 @@ fn one(
     cpu: Cpu,
     arch: Arch,
 ) {
-    let all = reach.types.join(", ");
+    let all: Vec<&str> = reach.types.iter().map(|(_, ty)| ty.as_str()).collect();
+    let all = all.join(", ");
     answer.worse(Is::Yes, format!("A guest can have of {name}: {all}."));
     let classes =
         [("Device", reach.device, platform.containment.device), ("Normal", reach.normal, platform.containment.normal)];

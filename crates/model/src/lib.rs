@@ -23,6 +23,8 @@ mod memory;
 mod tlb;
 mod x86;
 
+use std::collections::BTreeMap;
+
 use hyp::{Cpu, Event, Policy};
 use memtype::Arch;
 use platform::{Containment, NcDefect, Platform};
@@ -222,21 +224,20 @@ fn run_once(
     let host = match Host::new(job.scenario, job.layout, policy, cpu) {
         Ok(host) => host,
         Err(NotBuilt::Error(error)) => return Err(error),
-        Err(NotBuilt::Refused(outcome)) => return Ok(refused(job, outcome, log)),
+        Err(NotBuilt::Refused(outcome)) => return Ok(refused(outcome, log)),
     };
     start(Machine::new(job, arch, host, platform, log), departs)
 }
 
 /// The run of no guest.
-fn refused(job: Job<'_>, outcome: Outcome, mut log: Log) -> Run {
+fn refused(outcome: Outcome, mut log: Log) -> Run {
     if let Outcome::SlotRefused { errno, why } = &outcome {
         log.say(format!(
             "{why}: errno {errno}, no guest runs. [Linux vfio_pci_core_mmap, kvm_arch_prepare_memory_region; thread 001]"
         ));
     }
-    let registers = job.scenario.program.destinations().into_iter().map(|r| (r, 0)).collect();
     Run {
-        observation: Observation { outcome, registers },
+        observation: Observation { outcome, registers: BTreeMap::new() },
         because: log.because,
         choices: log.choices,
         taken: log.taken,
@@ -253,7 +254,7 @@ fn bare(job: Job<'_>, arch: Arch) -> Result<Run, Error> {
     match Host::bare(job.layout) {
         Ok(host) => start(Machine::new(job, arch, host, Platform::USUAL, Log::default()), &[]),
         Err(NotBuilt::Error(error)) => Err(error),
-        Err(NotBuilt::Refused(outcome)) => Ok(refused(job, outcome, Log::default())),
+        Err(NotBuilt::Refused(outcome)) => Ok(refused(outcome, Log::default())),
     }
 }
 

@@ -56,9 +56,12 @@ impl Memory {
 
     /// Copies `data` to `pa`.
     pub(crate) fn load(&mut self, pa: u64, data: &[u8]) {
-        for (i, byte) in data.iter().enumerate() {
-            let at = pa + i as u64;
-            self.page(at)[(at % PAGE) as usize] = *byte;
+        let (mut pa, mut rest) = (pa, data);
+        while !rest.is_empty() {
+            let at = (pa % PAGE) as usize;
+            let (now, later) = rest.split_at(rest.len().min(PAGE as usize - at));
+            self.page(pa)[at..at + now.len()].copy_from_slice(now);
+            (pa, rest) = (pa + now.len() as u64, later);
         }
     }
 

@@ -213,7 +213,8 @@ fn attributes(m: &AMap, mmu: bool) -> String {
     if mmu { format!("type = \"mair={:#04x}\"\nwritable = {}\n", m.mair, m.writable) } else { String::new() }
 }
 
-/// Writes the scenario, of plain machine and BARs but for `wild`. `inside`: every access stays inside its map. `loops`: jumps go anywhere, else forwards.
+/// Writes the scenario, of plain machine and BARs but for `wild`. `inside`: every access stays inside its map. `loops`: jumps
+/// go anywhere, else forwards.
 fn write(maps: &[AMap], mmu: bool, ops: &[Do], (inside, loops): (bool, bool), wild: &Wild) -> Text {
     let mut devices = String::new();
     let mut text = String::new();
@@ -330,6 +331,28 @@ fn loop_text() -> impl Strategy<Value = Text> {
         .prop_map(|(ops, again)| ops.into_iter().chain([again]).collect::<Vec<_>>());
     (any::<bool>().prop_flat_map(|trouble| maps(mair(), trouble)), ops, wild())
         .prop_map(|(maps, ops, wild)| write(&maps, true, &ops, (true, true), &wild))
+}
+
+/// What user space, a device and the guest do with the same bytes, by aligned accesses of any type: programs that run to
+/// their end, where caches, gathering and reading ahead have their say.
+fn shared_text() -> impl Strategy<Value = Text> {
+    // Few places, so that accesses meet.
+    let at = || {
+        (any::<Index>(), 0u64..12).prop_map(|(map, n)| Somewhere { map, anchor: 0, delta: 8 * n, any: map })
+    };
+    let op = prop_oneof![
+        3 => (0u32..4, at(), value(), 0u8..16).prop_map(|(n, at, v, r)| Do::Store(n, at, v, r)),
+        3 => (0u32..4, at(), 0u8..16).prop_map(|(n, at, r)| Do::Load(n, at, r)),
+        1 => (at(), value(), 0u8..16).prop_map(|(at, v, r)| Do::StorePair(at, v, r)),
+        6 => (any::<bool>(), 0u32..4, at(), value(), 0u8..16)
+            .prop_map(|(dma, n, at, v, r)| Do::Outside(dma, n, at, v, r)),
+        1 => at().prop_map(Do::Clean),
+        1 => prop::sample::select(vec!["dmb ish", "dsb sy", "dmb oshst"]).prop_map(Do::Barrier),
+        1 => (at(), prop::sample::select(ASKS.to_vec())).prop_map(|(at, ask)| Do::Attribute(at, ask)),
+    ];
+    let mair = prop::sample::select(vec![0x04, 0x0c, 0x44, 0x44, 0xbb, 0xff, 0xff, 0x4f]);
+    (maps(mair, false), prop::collection::vec(op, 1..=25), wild())
+        .prop_map(|(maps, ops, wild)| write(&maps, true, &ops, (true, false), &wild))
 }
 
 fn is_normal(mair: u8) -> bool {
@@ -632,6 +655,11 @@ fn check_plain(text: &Text) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(config(128))]
+
+    #[test]
+    fn what_is_shared_has_an_outcome_that_fits(text in shared_text()) {
+        check(&text)?;
+    }
 
     /// Jumps go forwards only: every program ends by itself.
     #[test]

@@ -34,6 +34,7 @@ impl Cpu<'_> {
             _ => !aligned && !kind.is_atomic(),
         };
 
+        let known = !self.m.job.scenario.mmu || self.m.tlb.stage1(va).is_some();
         let (ipa, s1, s1_step) = if self.m.job.scenario.mmu {
             let leaf = self.walk1(request).inspect_err(|e| {
                 if let Exception::El1 { .. } = e {
@@ -75,6 +76,7 @@ impl Cpu<'_> {
         };
 
         let ipa = Ia(ipa.0);
+        let known = known && self.m.tlb.stage2(ipa.0).is_some();
         let leaf = self.stage2(ipa).map_err(|f| el2(request, false, f, ipa))?;
         let attrs: S2Attrs = leaf.attrs;
         let s2 = S2Type::decode(self.m.host.vm.fwb(), attrs.memattr, attrs.sh, FEATURES);
@@ -86,6 +88,9 @@ impl Cpu<'_> {
         let device = combined.ty.is_device() && (!s1.is_device() || s2_alone_is_device(&s2));
         if misaligned && device {
             self.explain(pc, request, &found, true);
+            if known && self.departs(Finding::QemuTlbAlignment) {
+                return Err(el1(va, kind, FaultKind::Alignment, 0));
+            }
             return Err(el2(request, false, Fault { kind: FaultKind::Alignment, level: 0 }, ipa));
         }
         if kind != Kind::Clean {
