@@ -12,7 +12,7 @@ use model::Finding;
 use platform::{Containment, Errors};
 use scenario::observation::FaultKind;
 use scenario::program::{JumpTo, Op, Place, ZVA_BYTES};
-use scenario::{Observation, Outcome, Reads, Scenario, Target};
+use scenario::{Observation, Outcome, Scenario, Target};
 use vmm::report::{Report, vector_name};
 
 use crate::machine;
@@ -212,10 +212,10 @@ pub fn cannot(scenario: &Scenario, policy: Policy) -> Option<String> {
         for (at, bytes, reads) in places(op) {
             let map = scenario.maps.get(at.map)?;
             let Target::Bar { device, bar } = map.of else { continue };
-            if scenario.devices.get(device)?.bars.get(bar)?.reads != Reads::Clear {
+            let first = map.offset.saturating_add(at.offset);
+            if first >= scenario.devices.get(device)?.bars.get(bar)?.clear {
                 continue;
             }
-            let first = map.offset.saturating_add(at.offset);
             let memory = first >= REGISTERS && !reads;
             if (first, bytes) != REGISTER && !memory {
                 let (offset, size) = REGISTER;

@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 
 use hyp::{Cpu, Facts, Policy};
 use memtype::Attribute;
-use model::{Answer, Is, Judged};
+use model::Is;
 use scenario::{Device, Scenario, Target};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::suite::Case;
-use crate::verdict::{Row, Verdict};
-
-/// The three questions, in the order of the glyphs of a cell.
-pub const ASKED: [&str; 3] = ["works", "fast", "safe"];
+use crate::verdict::{Row, Verdict, answers};
 
 /// The answers, the best first.
 pub const ANSWERS: [Is; 4] = [Is::Yes, Is::Maybe, Is::No, Is::NotAsked];
@@ -27,12 +24,6 @@ pub const fn glyph(is: Is) -> char {
         Is::No => '✗',
         Is::NotAsked => '·',
     }
-}
-
-/// The answers of a verdict, in the order of [`ASKED`].
-#[must_use]
-pub const fn answers(judged: &Judged) -> [&Answer; 3] {
-    [&judged.works, &judged.fast, &judged.safe]
 }
 
 /// How often each answer was given.
@@ -138,9 +129,6 @@ impl Agreement {
 pub struct Cell {
     /// The policy.
     pub policy: &'static str,
-    /// Whether it works, is fast, is safe; none where the model could not run it.
-    #[serde(flatten, serialize_with = "serialize")]
-    pub judged: Option<Judged>,
     /// What becomes of each part of each BAR that the guest maps.
     pub mapped: Vec<Mapped>,
     /// What the model says.
@@ -153,7 +141,7 @@ impl Cell {
     /// The three answers. Where the model could not run it, none was asked.
     #[must_use]
     pub fn answers(&self) -> [Is; 3] {
-        self.judged.as_ref().map_or([Is::NotAsked; 3], |j| answers(j).map(|a| a.is))
+        self.model.judged.as_ref().map_or([Is::NotAsked; 3], |j| answers(j).map(|a| a.is))
     }
     /// What the machines say, the worst of them.
     #[must_use]
@@ -261,9 +249,8 @@ impl Matrix {
                 let cell = |policy: &Policy| {
                     let (row, machines) = by_cell.remove(&(case.name.clone(), policy.name()))?;
                     let row = row?;
-                    let judged = model::run(&case.scenario, *policy).ok().map(|report| report.judged);
                     let mapped = mapped(&case.scenario, *policy);
-                    Some(Cell { policy: policy.name(), judged, mapped, model: row, machines })
+                    Some(Cell { policy: policy.name(), mapped, model: row, machines })
                 };
                 Line {
                     scenario: case.name.clone(),
@@ -417,17 +404,6 @@ pub fn part(policy: Policy, facts: &Facts, asked: Attribute, cpu: Cpu, noncohere
         Err(refused) => ("refused".into(), format!("The slot is refused: {refused}.")),
     };
     Mapped { place, vma: format!("{}{flag}", vma.pgprot.name()), why_vma: why.says().into(), stage2, why_stage2 }
-}
-
-/// A verdict as JSON: for each question `is`, the answer in a word, and `because`.
-fn serialize<S: Serializer>(judged: &Option<Judged>, to: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Said<'a> {
-        is: &'static str,
-        because: &'a [String],
-    }
-    let all = judged.iter().flat_map(|j| ASKED.into_iter().zip(answers(j)));
-    to.collect_map(all.map(|(asked, a)| (asked, Said { is: a.is.name(), because: &a.because })))
 }
 
 #[cfg(test)]

@@ -11,10 +11,8 @@ use memtype::x86::{self, Pat};
 use model::{Answer, Is};
 use platform::Platform;
 
-use crate::matrix::{
-    ANSWERS, ASKED, Agreement, Cell, Column, Line, Mapped, Matrix, THREADS, answers, glyph, part, thread_name,
-};
-use crate::verdict::Row;
+use crate::matrix::{ANSWERS, Agreement, Cell, Column, Line, Mapped, Matrix, THREADS, glyph, part, thread_name};
+use crate::verdict::{ASKED, Row, answers};
 
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
@@ -498,7 +496,7 @@ fn section(out: &mut String, told: &mut Told<'_>, p: usize, cell: &Cell) -> fmt:
         let why = cell.model.why.as_deref().unwrap_or("no reason given");
         write!(out, "<p class=\"bad\">! Not what the file expects. {}</p>", Text(why))?;
     }
-    if let Some(judged) = &cell.judged {
+    if let Some(judged) = &cell.model.judged {
         let mut block = String::from("<dl>");
         for (asked, answer) in ASKED.into_iter().zip(answers(judged)) {
             question(&mut block, asked, answer)?;

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use hyp::Policy;
-use model::{Finding, Report};
+use model::{Answer, Finding, Judged, Report};
 use scenario::{Observation, Outcome, observation::unmet};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{show::Hex, suite::Case};
 
@@ -82,6 +82,29 @@ pub struct Row {
     /// What the model predicts, where a real machine saw something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Whether the policy works for this scenario, is fast, is safe; none where the model could not run it.
+    #[serde(flatten, serialize_with = "judged")]
+    pub judged: Option<Judged>,
+}
+
+/// What a policy is asked in each scenario.
+pub const ASKED: [&str; 3] = ["works", "fast", "safe"];
+
+/// The three answers, as [`ASKED`].
+#[must_use]
+pub const fn answers(judged: &Judged) -> [&Answer; 3] {
+    [&judged.works, &judged.fast, &judged.safe]
+}
+
+/// As JSON: for each question `is`, the answer in a word, and `because`.
+fn judged<S: Serializer>(judged: &Option<Judged>, to: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Said<'a> {
+        is: &'static str,
+        because: &'a [String],
+    }
+    let all = judged.iter().flat_map(|j| ASKED.into_iter().zip(answers(j)));
+    to.collect_map(all.map(|(asked, a)| (asked, Said { is: a.is.name(), because: &a.because })))
 }
 
 fn row(case: &Case, policy: Policy, machine: &str) -> Row {
@@ -107,6 +130,7 @@ fn row(case: &Case, policy: Policy, machine: &str) -> Row {
         choices: Vec::new(),
         because: Vec::new(),
         model: None,
+        judged: None,
     }
 }
 
@@ -123,6 +147,10 @@ impl Row {
                 self.log.clone_from(log);
             }
             Outcome::Mmio { ipa, .. } | Outcome::NoValidSyndrome { ipa, .. } => self.ipa = Some(Hex(*ipa)),
+            Outcome::SlotRefused { errno, why } => {
+                self.errno = Some(*errno);
+                self.log = Some(why.clone());
+            }
             Outcome::Other { what } => self.log = Some(what.clone()),
             _ => {}
         }
@@ -131,6 +159,7 @@ impl Row {
 
     fn explained(mut self, report: &Report) -> Self {
         self.because.clone_from(&report.because);
+        self.judged = Some(report.judged.clone());
         if report.allowed.len() > 1 {
             self.choice = report.allowed.iter().map(ToString::to_string).collect();
             self.choices.clone_from(&report.choices);

@@ -244,8 +244,10 @@ fn counts_agree() {
             .map(|p| {
                 // Counted again from the cells.
                 let cells = it["scenarios"].as_array().unwrap().iter().flat_map(|s| s["cells"].as_array().unwrap());
-                let mine: Vec<&str> =
-                    cells.filter(|c| c["policy"] == p["policy"]).map(|c| c[asked]["is"].as_str().unwrap()).collect();
+                let mine: Vec<&str> = cells
+                    .filter(|c| c["policy"] == p["policy"])
+                    .map(|c| c["model"][asked]["is"].as_str().unwrap())
+                    .collect();
                 let count = |is: &str| mine.iter().filter(|m| **m == is).count();
                 for is in ["yes", "maybe", "no", "not asked"] {
                     assert_eq!(p[asked][is], count(is), "{asked} {is} of {}", p["policy"]);
@@ -290,8 +292,8 @@ fn json_says_why() {
     assert_eq!((&mapped["place"], &mapped["stage2"]), (&"nic.2".into(), &"Normal-NC".into()));
     assert!(mapped["why_stage2"].as_str().unwrap().contains("Linux 6.9"));
     assert_eq!((&cell["model"]["verdict"], &cell["model"]["outcome"]), (&"met".into(), &"completed".into()));
-    assert_eq!((&cell["works"]["is"], &cell["safe"]["is"]), (&"yes".into(), &"yes".into()));
-    assert!(cell["fast"]["because"][0].as_str().unwrap().contains("write transaction"), "{cell}");
+    assert_eq!((&cell["model"]["works"]["is"], &cell["model"]["safe"]["is"]), (&"yes".into(), &"yes".into()));
+    assert!(cell["model"]["fast"]["because"][0].as_str().unwrap().contains("write transaction"), "{cell}");
 }
 
 #[test]

@@ -100,9 +100,19 @@ impl Part {
 /// The parts of an access: one, or two where it crosses a page.
 type Parts = [Part; 2];
 
+/// What the last translation of an instruction was, while the TLB forgets nothing.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    va: u64,
+    epoch: u64,
+    parts: Parts,
+}
+
 /// The CPU.
 pub(crate) struct Cpu<'a> {
     m: Machine<'a>,
+    /// By instruction. An instruction is of one kind and size, and nearly always of one address.
+    last: Vec<Option<Last>>,
     stage1: Config,
     monitor: Option<u64>,
     departs: Vec<Finding>,
@@ -112,7 +122,8 @@ pub(crate) struct Cpu<'a> {
 impl<'a> Cpu<'a> {
     /// `departs` says where the machine is not the architecture's.
     pub(crate) fn new(m: Machine<'a>, stage1: Config, departs: &[Finding]) -> Self {
-        Self { m, stage1, monitor: None, departs: departs.to_vec(), notes: Vec::new() }
+        let last = vec![None; m.job.lowered.insns.len()];
+        Self { m, last, stage1, monitor: None, departs: departs.to_vec(), notes: Vec::new() }
     }
 
     fn departs(&self, finding: Finding) -> bool {
@@ -299,7 +310,7 @@ impl Cpu<'_> {
                 if let Some(parts) = self.atomic(pc, va, size, Kind::Atomic)? {
                     let old = self.read(va, &parts)?;
                     let sum = old.wrapping_add(self.m.reg(rs)) & ones(size.bytes());
-                    self.write(va, &parts, sum)?;
+                    self.write_apart(va, &parts, sum)?;
                     self.m.set(rt, old);
                 }
             }
@@ -316,7 +327,7 @@ impl Cpu<'_> {
                     let never = self.m.log.fell(Choice::Exclusive) == Some(4);
                     let held = self.monitor.take() == Some(parts[0].pa) && !never;
                     if held {
-                        self.write(va, &parts, self.m.reg(rt) & ones(size.bytes()))?;
+                        self.write_apart(va, &parts, self.m.reg(rt) & ones(size.bytes()))?;
                     }
                     self.m.set(rs, u64::from(!held));
                 }
@@ -370,9 +381,23 @@ impl Cpu<'_> {
         Ok(())
     }
 
+    /// The write of an atomic or exclusive: never gathered.
+    fn write_apart(&mut self, va: u64, parts: &Parts, value: u64) -> Result<(), Exception> {
+        self.m.bus.flush(&mut self.m.log);
+        self.write(va, parts, value)?;
+        self.m.bus.flush(&mut self.m.log);
+        Ok(())
+    }
+
     /// Translates every page an access of up to 8 bytes touches, the first first: a fault on the second page reports that
     /// page's first byte (the unaligned access is made of byte accesses, `Mem[]`).
     fn translate_all(&mut self, pc: usize, va: u64, bytes: u64, kind: Kind, syndrome: u64) -> Result<Parts, Exception> {
+        let epoch = self.m.tlb.epoch();
+        if let Some(Some(last)) = self.last.get(pc)
+            && (last.va, last.epoch) == (va, epoch)
+        {
+            return Ok(last.parts);
+        }
         let aligned = va.is_multiple_of(bytes);
         let first = bytes.min(4096 - va % 4096);
         let mut parts = Parts::default();
@@ -380,6 +405,9 @@ impl Cpu<'_> {
         if bytes > first {
             let va = va.wrapping_add(first);
             parts[1] = self.part(pc, Request { va, kind, aligned, syndrome }, bytes - first)?;
+        }
+        if let Some(last) = self.last.get_mut(pc) {
+            *last = Some(Last { va, epoch, parts });
         }
         Ok(parts)
     }

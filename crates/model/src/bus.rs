@@ -152,6 +152,11 @@ impl Bus {
         self.memory.load(pa, data);
     }
 
+    /// What reads clear is kept by no cache: a line that is filled for it is a read ahead, which is [`Choice::Speculate`].
+    fn keeps(window: Option<Window>, how: How) -> Keeps {
+        if window.is_some_and(|w| w.clear) { Keeps::Nothing } else { how.keeps }
+    }
+
     /// What a table walk or a fetch reads: up to 8 bytes of a line, without side effects.
     pub(crate) fn peek(&self, pa: u64, bytes: u64) -> u64 {
         match self.lines.get(&(pa / LINE)) {
@@ -208,7 +213,7 @@ impl Bus {
                 self.drain(log);
             }
         }
-        if how.keeps != Keeps::Nothing {
+        if Self::keeps(window, how) != Keeps::Nothing {
             return Ok(word(&self.line(pa, bytes, false, window, log).data, pa, bytes));
         }
         self.settle(pa, bytes, log);
@@ -227,7 +232,7 @@ impl Bus {
             }
             self.flush(log);
         }
-        match how.keeps {
+        match Self::keeps(window, how) {
             Keeps::Nothing => {
                 self.count.writes += u64::from(window.is_some());
                 self.put(pa, bytes, value, log);
@@ -307,9 +312,6 @@ impl Bus {
         }
         if !self.lines.contains_key(&number) {
             let data = self.memory.line(number);
-            if window.is_some_and(|w| w.clear) {
-                self.memory.set_line(number, &[0; LINE as usize]);
-            }
             self.count.reads += u64::from(window.is_some());
             self.lines.insert(number, Cached { data, dirty: false });
         }
@@ -397,7 +399,12 @@ impl Bus {
             return ones(bytes);
         }
         if snoops && let Some(line) = self.lines.get(&(pa / LINE)) {
-            return word(&line.data, pa, bytes);
+            let cached = word(&line.data, pa, bytes);
+            // A clean line that memory was changed under may still answer, if it is still there (B2.11).
+            if line.dirty || cached == self.memory.read(pa, bytes) || log.choose(Choice::Evict) == 1 {
+                return cached;
+            }
+            self.lines.remove(&(pa / LINE));
         }
         if !snoops {
             self.settle_for_device(pa, bytes, log);

@@ -75,6 +75,7 @@ pub(crate) enum Topic {
     Failed,
     Defect,
     Snoop,
+    Asked,
 }
 
 /// Most sentences made by [`Log::once`].
@@ -119,7 +120,9 @@ impl Log {
 
     /// Says it once for each topic and address.
     pub(crate) fn once(&mut self, topic: Topic, at: u64, sentence: impl FnOnce() -> String) {
-        if self.topics.len() < MAX_TOPICS && self.topics.insert((topic, at)) {
+        // What ends a run is always said.
+        let room = self.topics.len() < MAX_TOPICS || topic == Topic::Failed;
+        if room && self.topics.insert((topic, at)) {
             let sentence = sentence();
             if !self.because.contains(&sentence) {
                 self.because.push(sentence);

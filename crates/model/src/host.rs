@@ -73,8 +73,10 @@ pub(crate) fn windows(scenario: &Scenario, layout: &Layout) -> Vec<Window> {
     for (d, device) in scenario.devices.iter().enumerate() {
         for (b, bar) in device.bars.iter().enumerate() {
             let first = bar_pa(layout, d, b);
-            let clear = bar.reads == scenario::Reads::Clear;
-            windows.push(Window { first, last: first + (bar.size - 1), dead: bar.dead, clear });
+            let parts = [(0, bar.clear, true), (bar.clear, bar.size, false)];
+            for (from, to, clear) in parts.into_iter().filter(|(from, to, _)| from < to) {
+                windows.push(Window { first: first + from, last: first + (to - 1), dead: bar.dead, clear });
+            }
         }
     }
     windows
@@ -141,6 +143,13 @@ impl Host {
     fn empty(policy: Policy, cpu: Cpu) -> Result<Self, NotBuilt> {
         let tables = Arena::new(Oa(TABLES_PA), vec![0u64; TABLE_FRAMES * 512]);
         Ok(Self { vm: Vm::new(policy, cpu, tables)?, devices: Vec::new(), bare: false })
+    }
+
+    /// The slots of BARs, in ascending order.
+    pub(crate) fn bars(&self) -> Vec<Slot> {
+        let mut bars: Vec<Slot> = self.vm.slots().filter(|s| s.pa.0 >= BAR_PA).copied().collect();
+        bars.sort_by_key(|s| s.ipa);
+        bars
     }
 
     /// The physical address behind an IPA, and user space's own mapping of it.

@@ -7,12 +7,10 @@ use memtype::{
     x86,
 };
 use platform::{Errors, NcDefect, Platform};
-use scenario::{Observation, Reads, layout::Backing};
+use scenario::{Observation, Outcome, layout::Backing};
 
 use crate::{
     Run,
-    bus::BAR_PA,
-    host::Host,
     machine::{FEATURES, Job, reads_ahead},
 };
 
@@ -85,7 +83,7 @@ pub(crate) fn judge(
     allowed: &[Observation],
     bare: &Run,
 ) -> Judged {
-    Judged { works: works(allowed, bare), fast: fast(plain, bare), safe: safe(job, policy, cpu) }
+    Judged { works: works(allowed, bare), fast: fast(plain, bare), safe: safe(job, policy, cpu, plain) }
 }
 
 fn works(allowed: &[Observation], bare: &Run) -> Answer {
@@ -185,28 +183,30 @@ impl Reach {
     }
 }
 
-fn safe(job: Job<'_>, policy: Policy, cpu: Cpu) -> Answer {
+fn safe(job: Job<'_>, policy: Policy, cpu: Cpu, plain: &Run) -> Answer {
     let mut answer = Answer::new(Is::Yes);
-    let Ok(host) = Host::new(job.scenario, job.layout, policy, cpu) else {
+    if matches!(plain.observation.outcome, Outcome::SlotRefused { .. }) {
         answer.because.push("No guest runs.".into());
         return answer;
-    };
+    }
     let arch = if policy.is_arm() { Arch::Arm64 } else { Arch::X86 };
     let platform = job.scenario.platform;
     let noncoherent = job.scenario.devices.iter().any(|d| !platform.snoops(d.no_snoop));
-    let mut slots: Vec<&Slot> = host.vm.slots().filter(|s| s.pa.0 >= BAR_PA).collect();
-    slots.sort_by_key(|s| s.ipa);
-    for slot in slots {
+    for slot in &plain.bars {
         let reach = match arch {
             Arch::X86 => Reach::x86(&slot.vma, noncoherent),
             _ => Reach::arm(&slot.vma, policy, cpu),
         };
         let at = slot.ipa.0;
-        let backing = job.layout.slots.iter().find(|s| s.ipa <= at && at - s.ipa < s.size).map(|s| s.backing);
-        let Some(Backing::Bar { device, bar }) = backing else { continue };
+        let whole = job.layout.slots.iter().find(|s| s.ipa <= at && at - s.ipa < s.size);
+        let Some((Backing::Bar { device, bar }, offset)) = whole.map(|s| (s.backing, at - s.ipa)) else { continue };
         let device = &job.scenario.devices[device];
-        let name = format!("{}.{}", device.name, device.bars[bar].index);
-        let clear = device.bars[bar].reads == Reads::Clear;
+        let bar = &device.bars[bar];
+        let mut name = format!("{}.{}", device.name, bar.index);
+        if slot.size < bar.size {
+            name.push_str(&format!("+{offset:#x}"));
+        }
+        let clear = offset < bar.clear;
         one(&mut answer, &reach, slot, (&name, clear, platform.snoops(device.no_snoop)), platform, cpu, arch);
     }
     answer

@@ -20,12 +20,14 @@ mod host;
 mod judge;
 mod machine;
 mod memory;
+#[cfg(test)]
+mod tests;
 mod tlb;
 mod x86;
 
 use std::collections::BTreeMap;
 
-use hyp::{Cpu, Event, Policy};
+use hyp::{Cpu, Event, Policy, Slot};
 use memtype::Arch;
 use platform::{Containment, NcDefect, Platform};
 use scenario::{Layout, Observation, Outcome, Scenario, program::Lowered};
@@ -111,6 +113,8 @@ pub(crate) struct Run {
     pub(crate) gather: Gather,
     /// Instructions executed.
     pub(crate) steps: u64,
+    /// The slots of BARs, as they were at the start.
+    pub(crate) bars: Vec<Slot>,
 }
 
 /// The FWB the model gives a scenario that does not ask for one.
@@ -226,7 +230,8 @@ fn run_once(
         Err(NotBuilt::Error(error)) => return Err(error),
         Err(NotBuilt::Refused(outcome)) => return Ok(refused(outcome, log)),
     };
-    start(Machine::new(job, arch, host, platform, log), departs)
+    let bars = host.bars();
+    Ok(Run { bars, ..start(Machine::new(job, arch, host, platform, log), departs)? })
 }
 
 /// The run of no guest.
@@ -245,6 +250,7 @@ fn refused(outcome: Outcome, mut log: Log) -> Run {
         count: Count::default(),
         gather: Gather::default(),
         steps: 0,
+        bars: Vec::new(),
     }
 }
 

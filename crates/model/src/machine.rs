@@ -142,6 +142,7 @@ impl<'a> Machine<'a> {
             count: self.bus.count,
             gather: self.gather,
             steps: 0,
+            bars: Vec::new(),
         }
     }
 
@@ -350,7 +351,7 @@ impl<'a> Machine<'a> {
         let offset = self.job.scenario.maps[at.map].offset + at.offset;
         let mut events = Vec::new();
         let set = self.host.set(&scenario::Asked { offset, ..asked }, number, ask, &mut |e| events.push(e));
-        self.log.once(Topic::Snoop, 1 + self.job.layout.ipa(at), || match &set {
+        self.log.once(Topic::Asked, self.job.layout.ipa(at) << 2 | ask as u64, || match &set {
             Ok(()) => format!(
                 "User space asks for `{ask}`: its mapping is zapped, stage 2 loses the pages, and the next access maps them \
                  anew. [thread 001, Herrenschmidt; Linux kvm_unmap_gfn_range]"

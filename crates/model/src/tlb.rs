@@ -15,6 +15,8 @@ use mmu::{
 pub(crate) struct Tlb {
     stage1: BTreeMap<u64, Leaf<S1Attrs>>,
     stage2: BTreeMap<u64, Leaf<S2Attrs>>,
+    /// How often it forgot something.
+    epoch: u64,
 }
 
 /// The translation of `address`, from that of another address of its page.
@@ -32,6 +34,11 @@ impl Tlb {
         self.stage2.get(&(ipa / PAGE)).map(|leaf| at(*leaf, ipa))
     }
 
+    /// Changes when something is forgotten.
+    pub(crate) const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     pub(crate) fn keep1(&mut self, va: u64, leaf: Leaf<S1Attrs>) {
         self.stage1.insert(va / PAGE, leaf);
     }
@@ -46,6 +53,7 @@ impl Tlb {
             let last = ipa.0.saturating_add(size.saturating_sub(1)) / PAGE;
             self.stage2.retain(|page, _| !(ipa.0 / PAGE..=last).contains(page));
             self.stage1.clear();
+            self.epoch += 1;
         }
     }
 }

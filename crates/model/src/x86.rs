@@ -177,7 +177,7 @@ impl Cpu<'_> {
             return Err(Outcome::PageFault { far: va, write: false });
         }
         if self.m.host.mapping(va).is_none() {
-            self.m.log.say("KVM emulates what it cannot fetch, and fails. [Linux kvm_handle_error_pfn, x86]".into());
+            self.m.log.say("KVM emulates what it cannot fetch, and fails. [Linux handle_emulation_failure]".into());
             return Err(Outcome::Other { what: format!("KVM_EXIT_INTERNAL_ERROR: no instruction at {va:#x}") });
         }
         let rax = self.m.reg(0);

@@ -17,9 +17,8 @@ fn scenario(head: &str, program: &str) -> Scenario {
 
 /// One device with BAR 0 of 64 KiB, so declared, and the maps given as (name, type).
 fn bar(platform: &str, device: &str, bar: &str, maps: &[(&str, &str)]) -> String {
-    let mut head = format!(
-        "{platform}\n[[device]]\nname = \"d\"\n{device}\nbars = [{{ index = 0, size = \"64K\"{bar} }}]\n"
-    );
+    let mut head =
+        format!("{platform}\n[[device]]\nname = \"d\"\n{device}\nbars = [{{ index = 0, size = \"64K\"{bar} }}]\n");
     for (name, ty) in maps {
         head += &format!("[[map]]\nname = \"{name}\"\nbar = \"d.0\"\ntype = \"{ty}\"\n");
     }
@@ -57,11 +56,7 @@ fn each_policy_maps_a_bar_as_its_own_rule_says() {
     // (what is declared of the BAR, of the device) and who lets a Normal-NC mapping through.
     let cases: [(&str, &str, &[Policy]); 3] = [
         ("", "", &[Policy::Linux6_9, Policy::Linux6_17, Policy::X86Ept]),
-        (
-            ", prefetchable = true",
-            "",
-            &[Policy::Prefetchable, Policy::Linux6_9, Policy::Linux6_17, Policy::X86Ept],
-        ),
+        (", prefetchable = true", "", &[Policy::Prefetchable, Policy::Linux6_9, Policy::Linux6_17, Policy::X86Ept]),
         ("", "class = \"vga\"", &[Policy::Vga, Policy::Linux6_9, Policy::Linux6_17, Policy::X86Ept]),
     ];
     for (of_bar, of_device, who) in cases {
@@ -93,18 +88,22 @@ fn a_refused_mmap_or_slot_ends_before_the_guest_starts() {
     let head = bar("", "", "", &[("m", "normal-nc")]) + cached;
     let report = run(&head, "load.8 m -> x3", Policy::Subregions);
     assert!(matches!(&report.observation.outcome, Outcome::SlotRefused { errno: 95, .. }), "{}", report.observation);
-    assert_eq!((report.observation.registers[&3], report.judged.works.is), (0, Is::No));
+    assert!(report.observation.registers.is_empty());
+    assert_eq!(report.judged.works.is, Is::No);
 
     // Grace's memory on a CPU without FWB: 6.17 refuses the slot, those before never look, and who follows the VMA dies.
     let s = scenario(&bar("", "", ", cached = true", &[("m", "normal-wb")]), "load.8 m -> x3");
-    assert!(matches!(run_fwb(&s, Policy::Linux6_17, false).observation.outcome, Outcome::SlotRefused { errno: 22, .. }));
+    assert!(matches!(
+        run_fwb(&s, Policy::Linux6_17, false).observation.outcome,
+        Outcome::SlotRefused { errno: 22, .. }
+    ));
     assert_eq!(run_fwb(&s, Policy::FollowVma, false).observation.outcome, Outcome::UncontainedError);
     assert_eq!(run_fwb(&s, Policy::Linux6_9, false).observation.outcome, Outcome::Completed);
     assert_eq!(run_fwb(&s, Policy::Linux6_17, true).observation.outcome, Outcome::Completed);
 }
 
 #[test]
-fn one_abort_maps_a_bar_of_a_gibibyte_whole() {
+fn an_abort_maps_a_block_of_a_large_bar() {
     let head = "[[device]]\nname = \"d\"\nbars = [{ index = 0, size = \"1G\" }]\n\
                 [[map]]\nname = \"m\"\nbar = \"d.0\"\ntype = \"normal-nc\"\n";
     let program = "store.8 m, 1\nstore.8 m+0x1fffff8, 2\nstore.8 m+0x3ffffff8, 3\nload.8 m+0x3ffffff8 -> x0";
@@ -119,7 +118,7 @@ fn one_abort_maps_a_bar_of_a_gibibyte_whole() {
             _ => None,
         })
         .collect();
-    // As large as the host's own leaf: today's VFIO inserts PMDs. One abort for each block, not for each page.
+    // As large as the host's own leaf; one of 1 GiB is in the crate's own tests.
     assert!(made.len() <= 3 && made.iter().all(|size| *size >= 2 << 20), "{made:x?}");
 }
 
@@ -339,7 +338,8 @@ fn defects_of_normal_nc_show_where_the_guest_gets_it() {
     // An emulator has none of them.
     let s = scenario(&head("partial"), "store.4 m, 1\ndsb sy\nload.4 m -> x0");
     let cpu = Cpu { fwb: true, dic: true };
-    let seen = |departs: &[Finding]| model::run_as(&s, Policy::Linux6_9, cpu, departs).unwrap().observation.registers[&0];
+    let seen =
+        |departs: &[Finding]| model::run_as(&s, Policy::Linux6_9, cpu, departs).unwrap().observation.registers[&0];
     assert_eq!((seen(&[]), seen(&[Finding::QemuNcWorks])), (0, 1));
 }
 
@@ -410,9 +410,8 @@ fn works_is_judged_by_bare_metal() {
 #[test]
 fn cacheable_memory_that_nobody_snoops_is_not_safe() {
     let head = |platform: &str| bar(platform, "", ", cached = true", &[("m", "normal-wb")]);
-    let safe = |platform: &str, policy, fwb| {
-        run_fwb(&scenario(&head(platform), "load.8 m -> x0"), policy, fwb).judged.safe.is
-    };
+    let safe =
+        |platform: &str, policy, fwb| run_fwb(&scenario(&head(platform), "load.8 m -> x0"), policy, fwb).judged.safe.is;
     assert_eq!(safe("", Policy::Linux6_17, true), Is::Yes);
     assert_eq!(safe("[platform]\ncoherent = false", Policy::Linux6_17, true), Is::No);
     assert_eq!(safe("[platform]\ncoherent = false", Policy::Linux6_9, true), Is::Yes);

@@ -212,7 +212,7 @@ fn devices(root: &Table<'_, '_>) -> Result<Vec<Device>, Fault> {
         let class = table.get("class").map_or(Ok(Device::NO_CLASS), |f| class(&f))?;
         let no_snoop = table.get("no-snoop").map_or(Ok(false), |f| f.boolean())?;
         let mut bars: Vec<Bar> = Vec::new();
-        let keys = ["index", "size", "prefetchable", "readonly", "reads", "dead", "cached"];
+        let keys = ["index", "size", "prefetchable", "readonly", "reads", "clear", "dead", "cached"];
         for table in field.tables("a BAR", &keys)? {
             total += 1;
             if total > MAX_BARS {
@@ -246,13 +246,28 @@ fn bar(table: &Table<'_, '_>) -> Result<Bar, Fault> {
         return Err(field.fault(message, "write a power of two from 4K to 1G"));
     }
     let reads = table.get("reads");
+    let reads = reads.map_or(Ok(Reads::Plain), |f| f.one_of("kind of read", &Reads::ALL.map(|r| (r.name(), r))))?;
+    let clear = match (reads, table.get("clear")) {
+        (Reads::Plain, None) => 0,
+        (Reads::Clear, None) => size,
+        (Reads::Plain, Some(field)) => {
+            let message = "`clear` is for a BAR that a read clears";
+            return Err(Fault::new(field.key, message, "add `reads = \"clear\"`, or remove it"));
+        }
+        (Reads::Clear, Some(field)) => {
+            let clear = field.number()?;
+            pages(&field, clear, size, "a part")?;
+            clear
+        }
+    };
     let flag = |name| table.get(name).map_or(Ok(false), |f| f.boolean());
     Ok(Bar {
         index,
         size,
         prefetchable: flag("prefetchable")?,
         readonly: flag("readonly")?,
-        reads: reads.map_or(Ok(Reads::Plain), |f| f.one_of("kind of read", &Reads::ALL.map(|r| (r.name(), r))))?,
+        reads,
+        clear,
         dead: flag("dead")?,
         cached: flag("cached")?,
     })

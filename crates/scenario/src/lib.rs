@@ -133,6 +133,8 @@ pub struct Bar {
     pub readonly: bool,
     /// What a read does.
     pub reads: Reads,
+    /// [`Reads::Clear`]: how much of the BAR that is true of, in bytes from its first: a multiple of 4 KiB, up to all. Else 0.
+    pub clear: u64,
     /// Memory decode is off or the device is gone: every access fails.
     pub dead: bool,
     /// The device's own driver maps it cacheable.

@@ -138,6 +138,7 @@ mod tests {
             prefetchable,
             readonly: false,
             reads: Reads::Plain,
+            clear: 0,
             dead: false,
             cached: false,
         });

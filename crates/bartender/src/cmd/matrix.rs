@@ -11,8 +11,9 @@ use model::Is;
 use super::Result;
 use super::run::{On, policy_named};
 use crate::machine::{self, LabRun, on_lab, on_model};
-use crate::matrix::{ANSWERS, ASKED, Agreement, Cell, Matrix, Ran, THREADS, glyph, thread_name};
+use crate::matrix::{ANSWERS, Agreement, Cell, Matrix, Ran, THREADS, glyph, thread_name};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
+use crate::verdict::ASKED;
 use crate::{el2, page, suite};
 
 const HELP: &str = concat!(

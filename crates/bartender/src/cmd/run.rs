@@ -15,7 +15,7 @@ use super::Result;
 use crate::el2;
 use crate::machine::{self, LabRun, on_kvm, on_lab, on_model};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
-use crate::verdict::{Row, Verdict};
+use crate::verdict::{ASKED, Row, Verdict, answers};
 use crate::{input, suite};
 
 const HELP: &str = concat!(
@@ -317,6 +317,12 @@ fn details(row: &Row) -> String {
     }
     for sentence in row.because.iter().map(String::as_str).chain(row.choices.iter().copied()) {
         out.push_str(&show::wrapped("  - ", sentence));
+    }
+    for (asked, answer) in row.judged.iter().flat_map(|j| ASKED.into_iter().zip(answers(j))) {
+        let _ = writeln!(out, "  {asked:<9}{}", answer.is.name());
+        for why in &answer.because {
+            out.push_str(&show::wrapped("           ", why));
+        }
     }
     out
 }

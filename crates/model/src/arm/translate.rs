@@ -34,7 +34,8 @@ impl Cpu<'_> {
             _ => !aligned && !kind.is_atomic(),
         };
 
-        let known = !self.m.job.scenario.mmu || self.m.tlb.stage1(va).is_some();
+        let late = self.departs(Finding::QemuTlbAlignment);
+        let known = late && (!self.m.job.scenario.mmu || self.m.tlb.stage1(va).is_some());
         let (ipa, s1, s1_step) = if self.m.job.scenario.mmu {
             let leaf = self.walk1(request).inspect_err(|e| {
                 if let Exception::El1 { .. } = e {
@@ -88,7 +89,7 @@ impl Cpu<'_> {
         let device = combined.ty.is_device() && (!s1.is_device() || s2_alone_is_device(&s2));
         if misaligned && device {
             self.explain(pc, request, &found, true);
-            if known && self.departs(Finding::QemuTlbAlignment) {
+            if known {
                 return Err(el1(va, kind, FaultKind::Alignment, 0));
             }
             return Err(el2(request, false, Fault { kind: FaultKind::Alignment, level: 0 }, ipa));

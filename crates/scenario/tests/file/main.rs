@@ -185,8 +185,8 @@ fn everything_a_file_can_say() {
     assert_eq!((s.platform, s.erratum.as_deref()), (platform, Some("altra-pcie65")));
     let devices: Vec<_> = s.devices.iter().map(|d| (d.class, d.no_snoop)).collect();
     assert_eq!(devices, [(0x03_0000, true), (0x02_0001, false)]);
-    let bars: Vec<_> = s.devices.iter().flat_map(|d| &d.bars).map(|b| (b.reads, b.dead, b.cached)).collect();
-    assert_eq!(bars, [(Reads::Plain, false, false), (Reads::Clear, true, true), (Reads::Plain, false, false)]);
+    let bars: Vec<_> = s.devices.iter().flat_map(|d| &d.bars).map(|b| (b.reads, b.clear, b.dead, b.cached)).collect();
+    assert_eq!(bars, [(Reads::Plain, 0, false, false), (Reads::Clear, 4096, true, true), (Reads::Plain, 0, false, false)]);
     let asked = |device, bar, offset, size, ask| Asked { device, bar, offset, size, ask };
     assert_eq!(
         s.attributes,
@@ -577,6 +577,8 @@ const REPLACED: &[(&str, &str, u32, &str, &str)] = &[
     ("bars = ", "no-snoop = \"never\"\nbars = ", 9, "`no-snoop` is true or false", "without quotes"),
     ("bars = ", "no_snoop = true\nbars = ", 9, "`no_snoop` is no key of a device", "write `no-snoop`"),
     ("index = 2, ", "index = 2, reads = \"clears\", ", 9, "`clears` is no kind of read", "write `clear`"),
+    ("index = 2, ", "index = 2, clear = \"4K\", ", 9, "`clear` is for a BAR that a read clears", "add `reads = \"clear\"`"),
+    ("index = 2, ", "index = 2, reads = \"clear\", clear = \"2M\", ", 9, "a part of 0x200000 bytes", "write a multiple of 4K, up to 1M"),
     ("index = 2, ", "index = 2, reads = true, ", 9, "`reads` is a string", "\"...\""),
     ("index = 2, ", "index = 2, dead = 1, ", 9, "`dead` is true or false", "`dead = true`"),
     ("index = 2, ", "index = 2, cached = \"yes\", ", 9, "`cached` is true or false", "`cached = true`"),
