@@ -199,7 +199,7 @@ pub struct Column {
 }
 
 impl Column {
-    /// The counts, in the order of [`ASKED`].
+    /// The counts, in the order of [`ASKED`](crate::verdict::ASKED).
     #[must_use]
     pub const fn counts(&self) -> [Count; 3] {
         [self.works, self.fast, self.safe]

@@ -182,6 +182,8 @@ impl Cpu<'_> {
             Resolution::Skip => Flow::Next,
             Resolution::SError => Flow::End(Outcome::ContainedError { far: Some(abort.far) }),
             Resolution::HostFault { pa } => {
+                let mapped = self.m.host.mapped(pa.0).map(|(_, mapping)| mapping.why.says());
+                self.m.log.because.extend(mapped.map(str::to_owned));
                 self.m.log.say(format!(
                     "Stage 2 becomes Normal, and without FWB or DIC KVM maintains the caches of PA {:#x} by an address of the \
                      kernel's. Device memory has none: the kernel faults, the host is lost. [Linux dcache_clean_inval_poc, \
@@ -414,7 +416,7 @@ impl Cpu<'_> {
 
     fn part(&mut self, pc: usize, request: Request, bytes: u64) -> Result<Part, Exception> {
         let found = self.translate(pc, request)?;
-        let asks = request.kind.access().writes() && found.combined.stage1().ty().may_gather();
+        let asks = request.kind.access().writes() && How::arm(found.combined.stage1().ty()).gathers;
         Ok(Part { pa: found.pa, ipa: found.ipa, bytes, ty: Some(found.combined.ty), asks })
     }
 

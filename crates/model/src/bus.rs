@@ -90,11 +90,13 @@ pub(crate) enum Failed {
     Uncontained,
 }
 
-/// A BAR on the bus.
+/// A BAR on the bus, or the part of it that reads as it does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Window {
     pub(crate) first: u64,
     pub(crate) last: u64,
+    /// The last byte of the BAR that it is of.
+    pub(crate) end: u64,
     /// Nobody answers.
     pub(crate) dead: bool,
     /// A read clears what it reads.
@@ -268,8 +270,8 @@ impl Bus {
                 Errors::Uncontained => "an SError that nobody can put down to the guest: the host is lost",
             };
             format!(
-                "{} (PA {pa:#x}). Of an access of a {class} type that fails this platform makes {}: {then}. [declared; thread \
-                 003]",
+                "{} (PA {pa:#x}). What this platform makes of a failing access of a {class} type is {}: {then}. [declared; \
+                 thread 003]",
                 cause.trim_end_matches('.'),
                 errors.name()
             )
@@ -508,7 +510,7 @@ impl Bus {
             });
         }
         // What goes beyond the BAR is lost: nobody knows where to.
-        let last = self.window(base).map_or(u64::MAX, |w| w.last);
+        let last = self.window(base).map_or(u64::MAX, |w| w.end);
         for (offset, byte) in landed {
             if base + offset <= last {
                 self.put(base + offset, 1, u64::from(byte), log);

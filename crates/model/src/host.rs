@@ -67,7 +67,7 @@ fn bar_pa(layout: &Layout, device: usize, bar: usize) -> u64 {
     BAR_PA + slot.map_or(0, |s| s.ipa)
 }
 
-/// The BARs on the bus. A machine measured by has them alive.
+/// The BARs on the bus.
 pub(crate) fn windows(scenario: &Scenario, layout: &Layout) -> Vec<Window> {
     let mut windows = Vec::new();
     for (d, device) in scenario.devices.iter().enumerate() {
@@ -75,7 +75,8 @@ pub(crate) fn windows(scenario: &Scenario, layout: &Layout) -> Vec<Window> {
             let first = bar_pa(layout, d, b);
             let parts = [(0, bar.clear, true), (bar.clear, bar.size, false)];
             for (from, to, clear) in parts.into_iter().filter(|(from, to, _)| from < to) {
-                windows.push(Window { first: first + from, last: first + (to - 1), dead: bar.dead, clear });
+                let (from, last, end) = (first + from, first + (to - 1), first + (bar.size - 1));
+                windows.push(Window { first: from, last, end, dead: bar.dead, clear });
             }
         }
     }

@@ -105,7 +105,7 @@ fn fast(plain: &Run, bare: &Run) -> Answer {
         return Answer::new(Is::NotAsked);
     }
     let (writes, least) = (plain.count.writes, bare.count.writes);
-    let counted = format!("{writes} write transactions; bare metal needs {least}.");
+    let counted = format!("Write transactions on the bus: {writes}; on bare metal: {least}.");
     let (is, why) = if plain.gather.refused {
         (
             Is::No,
@@ -231,7 +231,7 @@ fn one(
         answer.worse(
             Is::No,
             format!(
-                "A failing access of a {class} type is not contained on this platform, and a guest can have one: a device that                  is gone takes the host with it. [declared; threads 002, Zyngier, and 003, Gunthorpe]"
+                "A failing access of a {class} type is not contained on this platform, and a guest can have one: a device that is gone takes the host with it. [declared; threads 002, Zyngier, and 003, Gunthorpe]"
             ),
         );
     }
@@ -239,7 +239,7 @@ fn one(
         answer.worse(
             Is::No,
             format!(
-                "{name} becomes cacheable and the CPU lacks FWB or DIC: KVM maintains the caches by an address that it has not,                  and the host is lost. [Linux kvm_supports_cacheable_pfnmap, 6.17]"
+                "{name} becomes cacheable and the CPU lacks FWB or DIC: KVM maintains the caches by an address that it has not, and the host is lost. [Linux kvm_supports_cacheable_pfnmap, 6.17]"
             ),
         );
     }
@@ -265,7 +265,7 @@ fn one(
             answer.worse(
                 Is::No,
                 format!(
-                    "Reads of {name} have side effects, and user space's own mapping ({}) lets the CPU read it ahead, whatever                      the guest does. [DDI 0487 B2.10.1; thread 000, Zyngier]",
+                    "Reads of {name} have side effects, and user space's own mapping ({}) lets the CPU read it ahead, whatever the guest does. [DDI 0487 B2.10.1; thread 000, Zyngier]",
                     slot.vma.pgprot.name()
                 ),
             );
@@ -274,7 +274,7 @@ fn one(
             answer.worse(
                 Is::No,
                 format!(
-                    "Reads of {name} have side effects, and FWB makes Normal memory of a guest's Device mapping: the CPU may                      read it ahead though the guest forbade it. [DDI 0487 D8.6.6, R_RMTWN]"
+                    "Reads of {name} have side effects, and FWB makes Normal memory of a guest's Device mapping: the CPU may read it ahead though the guest forbade it. [DDI 0487 D8.6.6, R_RMTWN]"
                 ),
             );
         }
@@ -282,7 +282,7 @@ fn one(
             answer.worse(
                 Is::Maybe,
                 format!(
-                    "Reads of {name} have side effects: a guest that chooses a type that is read ahead loses its own device's                      data, as on bare metal. [DDI 0487 B2.10.1]"
+                    "Reads of {name} have side effects: a guest that chooses a type that is read ahead loses its own device's data, as on bare metal. [DDI 0487 B2.10.1]"
                 ),
             );
         }

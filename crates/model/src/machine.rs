@@ -64,7 +64,7 @@ pub(crate) struct Machine<'a> {
 /// Whether the guest asked for gathering on a BAR that it stores to, and got it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Gather {
-    /// A type of stage 1 that gathers.
+    /// A type of stage 1 that gathers and that no cache keeps.
     pub(crate) asked: bool,
     /// One such store was of a type that, after stage 2, neither gathers nor is kept by a cache.
     pub(crate) refused: bool,

@@ -240,11 +240,11 @@ impl Cpu<'_> {
         self.notes.push((op, all));
         let (insn, ipat) = (self.m.insn(pc), u8::from(ipat));
         self.m.log.say(format!(
-            "{insn} at VA {va:#x}: the guest's PAT says {}, EPT {} (IPAT {ipat}), together {}. [{}; Linux vmx_get_mt_mask]",
+            "{insn} at VA {va:#x}: the guest's PAT says {}, EPT {} (IPAT {ipat}), together {}. [SDM vol. 3C 29.3.7.2; Linux \
+             vmx_get_mt_mask]",
             guest.upper(),
             ty.upper(),
-            all.upper(),
-            x86::ept::COMBINE
+            all.upper()
         ));
     }
 

@@ -19,7 +19,7 @@ use model::Finding;
 use platform::{Errors, NcDefect};
 use proptest::{option, prelude::*, sample::Index};
 use scenario::{
-    Bar, Layout, Observation, Outcome, Reads, Scenario, Target,
+    Bar, Layout, Observation, Outcome, Scenario, Target,
     observation::FaultKind,
     parse,
     program::{Insn, JumpTo, Op, Place, Value, scratch},
@@ -171,9 +171,9 @@ fn wild() -> impl Strategy<Value = Wild> {
     let nc = prop::sample::select(vec!["works", "works", "holes", "partial", "long", "fails"]);
     let class = prop::sample::select(vec!["0xff0000", "\"vga\"", "\"display\""]);
     let flag = prop::bool::weighted;
-    let bar = (flag(0.5), flag(0.4), flag(0.15), flag(0.3)).prop_map(|(prefetchable, clear, dead, cached)| {
-        let reads = if clear { "clear" } else { "plain" };
-        format!(", prefetchable = {prefetchable}, reads = \"{reads}\", dead = {dead}, cached = {cached}")
+    let reads = prop::sample::select(vec!["\"plain\"", "\"plain\"", "\"clear\"", "\"clear\", clear = \"4K\""]);
+    let bar = (flag(0.5), reads, flag(0.15), flag(0.3)).prop_map(|(prefetchable, reads, dead, cached)| {
+        format!(", prefetchable = {prefetchable}, reads = {reads}, dead = {dead}, cached = {cached}")
     });
     let device = (class, flag(0.5)).prop_map(|(class, no_snoop)| format!("class = {class}\nno-snoop = {no_snoop}\n"));
     let platform = (errors.clone(), errors, nc, flag(0.5), flag(0.5), flag(0.5)).prop_map(
@@ -579,8 +579,8 @@ impl Plain<'_> {
         }
         let keys: Vec<_> = (0..bytes).map(|i| self.key(Place { offset: at.offset + i, ..at })).collect();
         let data = keys.iter().map(|key| self.bytes.get(key).copied().unwrap_or(0)).collect();
-        if bar.is_some_and(|b| b.reads == Reads::Clear) {
-            self.bytes.retain(|key, _| !keys.contains(key));
+        if let Some(bar) = bar {
+            self.bytes.retain(|key, _| !(key.1 < bar.clear && keys.contains(key)));
         }
         data
     }

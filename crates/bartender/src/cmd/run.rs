@@ -159,7 +159,8 @@ pub fn run(args: &Args) -> Result {
         On::El2 => {
             let policies = policy.map_or_else(|| Policy::ARM.to_vec(), |p| vec![p]);
             let ran = el2::run(&cases, &policies, &args.cpu, lab::Progress::stderr())?;
-            let _ = write!(foot, " at EL2 under QEMU {}, {} starts, {:.1?} in all", ran.qemu, ran.starts, ran.wall);
+            let starts = if ran.starts == 1 { "1 start" } else { &format!("{} starts", ran.starts) };
+            let _ = write!(foot, " at EL2 under QEMU {}, {starts}, {:.1?} in all", ran.qemu, ran.wall);
             ran.rows
         }
         On::Lab(series) => {
@@ -215,8 +216,8 @@ fn listed(rows: &[Row], explain: bool) -> String {
     }
     groups.sort_by(|a, b| a.0.scenario.cmp(&b.0.scenario));
     let all: BTreeSet<String> = rows.iter().map(|row| head((row.policy, &row.machine))).collect();
-    let width = |of: &dyn Fn(&(&Row, String, Vec<String>)) -> usize| groups.iter().map(of).max().unwrap_or(0);
-    let (first, second) = (width(&|g| g.0.scenario.chars().count()), width(&|g| g.1.chars().count()));
+    let first = groups.iter().map(|g| g.0.scenario.chars().count()).max().unwrap_or(0);
+    let second = groups.iter().map(|g| g.1.chars().count()).max().unwrap_or(0);
 
     let mut out = String::new();
     let mut before = "";
