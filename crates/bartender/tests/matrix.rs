@@ -293,7 +293,7 @@ fn json_says_why() {
     assert!(mapped["why_stage2"].as_str().unwrap().contains("Linux 6.9"));
     assert_eq!((&cell["model"]["verdict"], &cell["model"]["outcome"]), (&"met".into(), &"completed".into()));
     assert_eq!((&cell["model"]["works"]["is"], &cell["model"]["safe"]["is"]), (&"yes".into(), &"yes".into()));
-    assert!(cell["model"]["fast"]["because"][0].as_str().unwrap().contains("write transaction"), "{cell}");
+    assert!(cell["model"]["fast"]["because"][0].as_str().unwrap().contains("Write transactions"), "{cell}");
 }
 
 #[test]

@@ -238,7 +238,8 @@ impl Why {
             Self::NotPfnmap | Self::CacheablePfnmap => {
                 "Linux 6.17, arch/arm64/kvm/mmu.c: user_mem_abort, kvm_supports_cacheable_pfnmap"
             }
-            Self::VmaCached | Self::VmaWriteCombine | Self::VmaUncached => {
+            Self::VmaCached => "threads 001 and 002: KVM takes the memory type from the VMA",
+            Self::VmaWriteCombine | Self::VmaUncached => {
                 "threads 000, 001 and 002: KVM takes the memory type from the VMA"
             }
             Self::GuestPat => "thread 002, Tian 2022-04-06; Linux arch/x86/kvm/vmx/vmx.c: vmx_get_mt_mask",

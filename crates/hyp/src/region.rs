@@ -107,7 +107,8 @@ impl Uapi {
     pub const fn shares(self) -> bool {
         matches!(self, Self::Subregions | Self::Alias)
     }
-    /// Whether an attribute can change while it is mapped: the mappings are zapped and come back with the new type.
+    /// Whether an attribute can change while it is mapped: the mappings are zapped and come back with the new type. Thread 001
+    /// does not have that; Herrenschmidt proposed it later, for ranges of a region (quoted on the kvm list, 2025-08-07).
     #[must_use]
     pub const fn changes_mapped(self) -> bool {
         matches!(self, Self::Subregions)
