@@ -186,7 +186,10 @@ fn everything_a_file_can_say() {
     let devices: Vec<_> = s.devices.iter().map(|d| (d.class, d.no_snoop)).collect();
     assert_eq!(devices, [(0x03_0000, true), (0x02_0001, false)]);
     let bars: Vec<_> = s.devices.iter().flat_map(|d| &d.bars).map(|b| (b.reads, b.clear, b.dead, b.cached)).collect();
-    assert_eq!(bars, [(Reads::Plain, 0, false, false), (Reads::Clear, 4096, true, true), (Reads::Plain, 0, false, false)]);
+    assert_eq!(
+        bars,
+        [(Reads::Plain, 0, false, false), (Reads::Clear, 4096, true, true), (Reads::Plain, 0, false, false)]
+    );
     let asked = |device, bar, offset, size, ask| Asked { device, bar, offset, size, ask };
     assert_eq!(
         s.attributes,
