@@ -325,17 +325,11 @@ impl Policy {
         Self::Firmware,
         Self::X86Ept,
     ];
-    /// Those of an Arm hypervisor: all but `x86-ept`.
-    pub const ARM: [Self; 8] = [
-        Self::Linux6_1,
-        Self::Prefetchable,
-        Self::Vga,
-        Self::FollowVma,
-        Self::Subregions,
-        Self::Linux6_9,
-        Self::Linux6_17,
-        Self::Firmware,
-    ];
+    /// Those of an Arm hypervisor: all but `x86-ept`, which is the last.
+    pub const ARM: &'static [Self] = match Self::ALL.split_last() {
+        Some((_, arm)) => arm,
+        None => &[],
+    };
 
     /// Its name.
     #[must_use]

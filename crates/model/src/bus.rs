@@ -11,6 +11,7 @@ use memtype::{
     arm::{self, Cacheability},
     x86,
 };
+use mmu::PAGE;
 use platform::{Errors, NcDefect, Platform};
 
 use crate::{
@@ -179,8 +180,11 @@ impl Bus {
         self.window(pa).is_some_and(|w| w.clear && !w.dead)
     }
 
-    /// The CPU reads ahead: the whole page is read, and what was read is dropped.
-    pub(crate) fn stray_read(&mut self, pa: u64) {
+    /// The CPU reads ahead: the whole page is read, and what was read is dropped. What was gathered for the page had left.
+    pub(crate) fn stray_read(&mut self, pa: u64, log: &mut Log) {
+        if self.gathered.as_ref().is_some_and(|g| g.number * LINE / PAGE == pa / PAGE) {
+            self.drain(log);
+        }
         self.memory.clear_page(pa);
     }
 

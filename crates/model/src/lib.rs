@@ -45,7 +45,7 @@ pub const MAX_STEPS: u32 = 1 << 16;
 /// Most runs the choices of the architecture are followed into.
 const MAX_RUNS: usize = 256;
 /// Most instructions all these runs execute together, before no further one is begun.
-const MAX_ALL_STEPS: u64 = 1 << 22;
+const MAX_ALL_STEPS: u64 = 1 << 21;
 
 /// Why a scenario cannot be run.
 #[derive(Debug, thiserror::Error)]

@@ -235,7 +235,7 @@ impl<'a> Machine<'a> {
                     "A stray read of the page at IPA {page:#x} came just before the access, and cleared what was there."
                 )
             });
-            self.bus.stray_read(pa);
+            self.bus.stray_read(pa, &mut self.log);
         }
     }
 

@@ -31,8 +31,9 @@ const HELP: &str = concat!(
 
 \u{1b}[1m\u{1b}[4mJSON:\u{1b}[0m
   an array with one object a row: scenario, title, policy, machine, outcome, expected (the outcomes allowed), verdict
-  (met or unmet, then why), stage (1 or 2), esr and far of a fault, registers, choice (where the architecture leaves
-  one: every outcome it allows), departs (where the machine does, as a finding says), because
+  (met, unmet or cannot, then why), stage (1 or 2), esr and far of a fault, registers, choice (where the architecture
+  leaves one: every outcome it allows), departs (where the machine does, as a finding says), because; and of the policy
+  for this scenario, by the model: works, fast, safe (each with is: yes, maybe, no, not asked; and because)
 
 ",
     examples![
