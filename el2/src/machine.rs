@@ -13,7 +13,7 @@ use hyp::{
     region::{self, Index, Mapping, Refused, Uapi},
 };
 use memtype::{Arch, Attribute, MemoryType, arm::mair_of};
-use mmu::{Arena, Ia, Oa, PAGE};
+use mmu::{Ia, Oa, PAGE};
 use scenario::{
     Layout, Observation, Outcome, Reads, Scenario, Target,
     layout::Backing,
@@ -24,7 +24,7 @@ use crate::{
     board::Window,
     cpu::{self, El1},
     entry::{self, Context, Left},
-    memory::{Own, Pool, Region},
+    memory::{Live, Own, Pool, Region},
     pci::{Memory, Pci},
     sweep::vtcr,
 };
@@ -50,7 +50,7 @@ const SLOTS: usize = 96;
 const REGIONS: usize = 32;
 const MAPPINGS: usize = 64;
 
-type Guest<'a> = Vm<Arena<&'a mut [u64]>, SLOTS>;
+type Guest<'a> = Vm<Live<'a>, SLOTS>;
 type Device = region::Device<REGIONS, MAPPINGS>;
 
 /// The machine, ready to run scenarios.
@@ -136,7 +136,7 @@ impl Machine {
 
         let cpu = Cpu { fwb, dic: cpu::has_dic() };
         self.tables.fill(0);
-        let tables = Arena::new(Oa(self.tables.as_ptr() as u64), &mut *self.tables);
+        let tables = Live::new(&mut *self.tables);
         let mut vm: Guest<'_> = Vm::new(policy, cpu, tables).map_err(|error| error.to_string())?;
         let mut vfio = match self::devices(scenario, policy, &devices) {
             Ok(vfio) => vfio,

@@ -5,7 +5,7 @@ use alloc::{format, string::String};
 
 use memtype::arm::mair_of;
 use mmu::{
-    Arena, Frames, Ia, Oa, PAGE,
+    Arena, Frames, Ia, Oa, OutsideArena, PAGE, Words, WordsMut,
     arm::{self, Config, S1Attrs, Stage1},
 };
 
@@ -147,10 +147,41 @@ const LARGEST: u64 = 1 << 30;
 /// Index of RAM's.
 const RAM: u8 = 0;
 
+/// Tables that an MMU may walk while they change. A descriptor is one 64-bit store: a fill of many may be made of DC ZVA, which is
+/// atomic by bytes (DDI 0487 B2.2.1). So this memory gives no slice of itself ([`WordsMut::words_mut`]).
+#[derive(Debug)]
+pub(crate) struct Live<'a>(Arena<&'a mut [u64]>);
+
+impl<'a> Live<'a> {
+    /// Of zeroed words, whose addresses are physical ones.
+    pub(crate) fn new(words: &'a mut [u64]) -> Self {
+        Self(Arena::new(Oa(words.as_ptr() as u64), words))
+    }
+}
+
+impl Words for Live<'_> {
+    type Error = OutsideArena;
+    fn read(&self, at: Oa) -> Result<u64, OutsideArena> {
+        self.0.read(at)
+    }
+}
+
+impl WordsMut for Live<'_> {
+    fn write(&mut self, at: Oa, word: u64) -> Result<(), OutsideArena> {
+        self.0.write(at, word)
+    }
+}
+
+impl Frames for Live<'_> {
+    fn frame(&mut self) -> Option<Oa> {
+        self.0.frame()
+    }
+}
+
 /// EL2's own stage 1: RAM and devices one to one, windows for accesses of another type elsewhere.
 #[derive(Debug)]
 pub(crate) struct Own {
-    tables: Arena<&'static mut [u64]>,
+    tables: Live<'static>,
     root: Oa,
     config: Config,
 }
@@ -170,7 +201,7 @@ impl Own {
     /// What does not fit.
     pub(crate) fn new(ram: Window, tables: &'static mut [u64]) -> Result<Self, String> {
         let config = Config::stage1(48, 48).ok_or("no shape for EL2's stage 1")?;
-        let mut tables = Arena::new(Oa(tables.as_ptr() as u64), tables);
+        let mut tables = Live::new(tables);
         let root = tables.frame().ok_or("no frame for EL2's stage 1")?;
         let mut own = Self { tables, root, config };
         let [code, constants, data, end] = image();

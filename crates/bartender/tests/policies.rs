@@ -253,3 +253,20 @@ fn a_name_that_is_none() {
     assert!(Policy::ALL.iter().all(|p| message.contains(p.name())), "{message}");
     assert!(refused(&["policies", "vga", "--compare"]).contains("--compare"));
 }
+
+/// What is summed up over scenarios is what the matrix counts.
+#[test]
+fn compare_sums_up_the_matrix() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scenarios/prefetchable-lies.toml");
+    let compared = json(&["policies", "--compare", "--over", folder, "--json"]);
+    let matrix = json(&["matrix", folder, "--json"]);
+    assert_eq!(compared["scenarios"], matrix["policies"]);
+    let safe = |policy: &str| {
+        let of = compared["scenarios"].as_array().unwrap().iter().find(|p| p["policy"] == policy).unwrap();
+        of["safe"]["no"].as_u64().unwrap()
+    };
+    assert_eq!((safe("prefetchable"), safe("linux-6.1")), (1, 0));
+    let text = stdout(&["policies", "--compare", "--over", folder]);
+    assert!(text.contains("over 1 scenario,") && text.lines().all(|l| l.chars().count() <= 100), "{text}");
+    refused(&["policies", "--over", folder]);
+}

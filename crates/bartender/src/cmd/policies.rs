@@ -2,6 +2,7 @@
 //! list of cases, beside what people said of it.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::Style;
@@ -16,8 +17,11 @@ use platform::{NcDefect, Platform};
 use serde::Serialize;
 
 use super::Result;
-use crate::input;
+use crate::machine::on_model;
+use crate::matrix::{self, Matrix};
 use crate::show::{self, BAD, FAINT, GOOD, Hex, STRONG, paint};
+use crate::verdict::ASKED;
+use crate::{input, suite};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -25,6 +29,7 @@ use crate::show::{self, BAD, FAINT, GOOD, Hex, STRONG, paint};
     "bartender policies" => "who can decide the stage-2 type: every policy with its rule and where that comes from",
     "bartender policies vga" => "one policy: what it gives each mapping, what was said of it, what it breaks",
     "bartender policies --compare" => "all of them in one table, and every uAPI that was proposed, tried out",
+    "bartender policies --compare --over scenarios" => "and how many scenarios each makes work, fast and safe",
     "bartender policies linux-6.17 --json" => "the same for programs",
 ])]
 pub struct Args {
@@ -33,6 +38,9 @@ pub struct Args {
     /// All policies side by side, and the uAPIs by which user space could ask
     #[arg(long, conflicts_with = "name")]
     compare: bool,
+    /// With --compare: sum up what the model says of these scenarios; may be repeated
+    #[arg(long, value_name = "SCENARIO|FOLDER", requires = "compare")]
+    over: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -51,7 +59,9 @@ pub fn run(args: &Args) -> Result {
             if args.json { show::json(&it)? } else { show::text(&it.text(policy))? }
         }
         None if args.compare => {
-            let it = Compared { policies: Policy::ALL.map(Line::of).into(), uapis: Uapi::ALL.map(Tried::of).into() };
+            let scenarios = if args.over.is_empty() { Vec::new() } else { summed(&args.over)? };
+            let (policies, uapis) = (Policy::ALL.map(Line::of).into(), Uapi::ALL.map(Tried::of).into());
+            let it = Compared { policies, uapis, scenarios };
             if args.json { show::json(&it)? } else { show::text(&it.text())? }
         }
         None if args.json => show::json(&Policy::ALL.map(Brief::of))?,
@@ -520,6 +530,16 @@ const COLUMNS: [Column; 7] = [
 struct Compared {
     policies: Vec<Line>,
     uapis: Vec<Tried>,
+    /// The columns of the matrix over the scenarios asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scenarios: Vec<matrix::Column>,
+}
+
+/// What `bartender matrix` counts.
+fn summed(paths: &[PathBuf]) -> Result<Vec<matrix::Column>> {
+    let cases = suite::load(paths)?;
+    let rows = on_model(&cases, &Policy::ALL);
+    Ok(Matrix::new(&cases, &Policy::ALL, Vec::new(), rows).policies)
 }
 
 #[derive(Serialize)]
@@ -630,6 +650,23 @@ impl Compared {
             let _ = writeln!(out, "\n{}  {}", paint(STRONG, tried.uapi), paint(FAINT, tried.source));
             for t in &tried.tried {
                 out.push_str(&labelled("  ", Style::new(), t.head, 19, &t.says));
+            }
+        }
+        if let Some(any) = self.scenarios.first() {
+            let all = any.works.asked() + any.works.not_asked;
+            let _ = writeln!(
+                out,
+                "\n{}",
+                paint(
+                    STRONG,
+                    format!("over {all} scenario{}, on the model: yes, maybe, no", if all == 1 { "" } else { "s" })
+                )
+            );
+            let heads: String = ASKED.map(|asked| format!("{asked:<16}")).concat();
+            let _ = writeln!(out, "{:14}{}", "", paint(FAINT, heads.trim_end()));
+            for column in &self.scenarios {
+                let count = |c: matrix::Count| format!("{:<16}", format!("{:>2} {:>2} {:>2}", c.yes, c.maybe, c.no));
+                let _ = writeln!(out, "{:<14}{}", column.policy, column.counts().map(count).concat().trim_end());
             }
         }
         out
