@@ -308,6 +308,19 @@ pub fn all() -> Vec<Finding> {
         pinned: "nothing",
     });
     all.push(Finding {
+        name: "qemu-tea",
+        area: Area::Emulator,
+        who: QEMU,
+        says: "HCR_EL2.TEA routes a guest's synchronous External abort to EL2; there it is taken to EL1 all the same. The two are \
+               one outcome here, a contained error, so nothing depends on it but who is told. The cause is not traced."
+            .into(),
+        smallest: "a store to a BAR that is gone, with gpex's allow-unmapped-accesses off: ESR_EL1 0x96000050".into(),
+        right: ARCHITECTURE.into(),
+        source: "DDI 0487 D24.2.62 HCR_EL2.TEA".into(),
+        reproduce: "bartender run scenarios/dead-device-contained.toml --on el2".into(),
+        pinned: "nothing",
+    });
+    all.push(Finding {
         name: "linux-esr-sign",
         area: Area::Linux,
         who: "Linux before 6.12; seen on 6.1.192, not on 6.12.117 and 7.2.13",

@@ -96,6 +96,8 @@ fn works(allowed: &[Observation], bare: &Run) -> Answer {
     let mut answer = Answer::new(is);
     if let Some(other) = allowed.iter().find(|o| **o != bare.observation) {
         answer.because.push(format!("Bare metal gives `{}`; here `{other}` can come out.", bare.observation));
+    } else {
+        answer.because.push(format!("What comes out is what bare metal gives: `{}`.", bare.observation));
     }
     answer
 }
