@@ -253,12 +253,9 @@ fn devices(
     let mut all = Vec::new();
     for (d, (device, bars)) in scenario.devices.iter().zip(chosen).enumerate() {
         let of = |(memory, bar): &(Memory, scenario::Bar)| {
-            region::Bar::new(bar.index, Oa(pa_of(memory, bar)), bar.size).with(Facts {
-                prefetchable: bar.prefetchable,
-                vga: device.class >> 8 == 0x0300,
-                cached: bar.cached,
-                platform: scenario.platform,
-            })
+            let of = Facts::of_device(device.class, scenario.platform);
+            let facts = Facts { prefetchable: bar.prefetchable, cached: bar.cached, ..of };
+            region::Bar::new(bar.index, Oa(pa_of(memory, bar)), bar.size).with(facts)
         };
         let bars: Vec<region::Bar> = bars.iter().map(of).collect();
         let mut vfio = Device::new(policy, Uapi::Subregions, &bars)?;
@@ -267,16 +264,6 @@ fn devices(
             for asked in scenario.attributes.iter().filter(|asked| asked.device == d) {
                 let index = bars.get(asked.bar).map_or(u32::MAX, |bar| u32::from(bar.index));
                 vfio.create(Index(index), asked.offset, asked.size, asked.ask)?;
-            }
-            // What changes later as a whole is a region as a whole from the start.
-            for (b, bar) in bars.iter().enumerate() {
-                let here =
-                    |map: usize| scenario.maps.get(map).is_some_and(|m| m.of == Target::Bar { device: d, bar: b });
-                let changes = |op: &Op| matches!(op, Op::SetAttribute { at, .. } if here(at.map));
-                let apart = scenario.attributes.iter().any(|asked| (asked.device, asked.bar) == (d, b));
-                if !apart && scenario.program.ops.iter().any(|(_, op)| changes(op)) {
-                    vfio.create(Index(u32::from(bar.index)), 0, bar.size, Attribute::Default)?;
-                }
             }
         }
         all.push(vfio);
@@ -478,7 +465,7 @@ impl Run<'_> {
                 let got = own.load(0, 3).map_err(|esr| said(format!("ESR_EL2={esr:#x}")))?;
                 self.context.x[usize::from(to.number())] = got;
             }
-            Op::SetAttribute { at, ask } => self.ask(at, ask).map_err(said)?,
+            Op::SetAttribute { at, ask } => self.ask(at, ask),
             _ => return Err(said("this is no operation outside of the guest".into())),
         }
         Ok(())
@@ -517,27 +504,15 @@ impl Run<'_> {
         self.dma.as_ref().ok_or("this machine has no device that makes DMA")?.copy(from, to, bytes)
     }
 
-    /// User space asks for another attribute: of what it asked before, or of the BAR.
-    fn ask(&mut self, at: Place, ask: Attribute) -> Result<(), String> {
-        if !self.vm.policy().takes_attributes() {
-            // There is no call to ask by.
-            return Ok(());
+    /// User space asks for another attribute of what it asked for before. Where it cannot have it, nothing changes.
+    fn ask(&mut self, at: Place, ask: Attribute) {
+        let Some(asked) = self.scenario.asked_at(at) else { return };
+        let bar = self.scenario.devices.get(asked.device).and_then(|device| device.bars.get(asked.bar));
+        let map = self.scenario.maps.get(at.map);
+        let (Some(bar), Some(map), Some(device)) = (bar, map, self.vfio.get_mut(asked.device)) else { return };
+        if let Ok(Some(zap)) = device.set_at(bar.index, map.offset + at.offset, ask) {
+            self.vm.remapped(zap.pa, zap.size, zap.vma, &mut maintain(self.ram));
         }
-        let pa = self.pa(at)?;
-        for device in &mut self.vfio {
-            let found = device.mappings().find_map(|mapping| {
-                let base = device.bar(mapping.bar)?.pa.0 + mapping.area.offset;
-                (base..base + mapping.area.size).contains(&pa).then_some(mapping.region)
-            });
-            if let Some(region) = found {
-                let zap = device.set(region, ask).map_err(|refused| refused.to_string())?;
-                if let Some(zap) = zap {
-                    self.vm.remapped(zap.pa, zap.size, zap.vma, &mut maintain(self.ram));
-                }
-                return Ok(());
-            }
-        }
-        Err(format!("no BAR is mapped at {pa:#x}"))
     }
 }
 

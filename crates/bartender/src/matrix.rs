@@ -340,12 +340,8 @@ fn threads(source: &str) -> Vec<u16> {
 
 /// What VFIO knows of a BAR, as the scenario declares it.
 fn facts(scenario: &Scenario, device: &Device, bar: &scenario::Bar) -> Facts {
-    Facts {
-        prefetchable: bar.prefetchable,
-        vga: device.class >> 8 == Device::CLASSES[0].1 >> 8,
-        cached: bar.cached,
-        platform: scenario.platform,
-    }
+    let of = Facts::of_device(device.class, scenario.platform);
+    Facts { prefetchable: bar.prefetchable, cached: bar.cached, ..of }
 }
 
 /// What becomes of each part of each BAR that the guest maps.

@@ -81,6 +81,14 @@ pub struct Facts {
     pub platform: Platform,
 }
 
+impl Facts {
+    /// Of a device with this class code, 24 bits, on a machine of which this is declared.
+    #[must_use]
+    pub const fn of_device(class: u32, platform: Platform) -> Self {
+        Self { prefetchable: false, vga: class >> 8 == 0x0300, cached: false, platform }
+    }
+}
+
 /// Why VFIO maps a BAR as it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WhyMapped {

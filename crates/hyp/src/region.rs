@@ -531,6 +531,16 @@ impl<const R: usize, const M: usize> Device<R, M> {
         Ok(mapped.then_some(Zap { pa: Oa(pa), size: region.area.size, vma }))
     }
 
+    /// Sets the attribute of the region of user space's own that holds this offset of a BAR; where none does, the BAR's.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_at(&mut self, bar: u8, offset: u64, attribute: Attribute) -> Result<Option<Zap>, Refused> {
+        let holds = |r: &&Region| r.bar == bar && (r.area.offset..=r.area.last()).contains(&offset);
+        let index = self.regions().find(holds).map_or(Index(u32::from(bar)), |r| r.index);
+        self.set(index, attribute)
+    }
+
     /// Maps a part of a region: `offset` is from the region's first byte.
     ///
     /// # Errors

@@ -167,7 +167,7 @@ impl Cpu<'_> {
             Resolution::Again { decision, ipa, .. } => {
                 let slot = self.m.host.vm.slot_at(ipa);
                 let (at, pa) = slot.map_or((0, 0), |s| (s.ipa.0, s.pa.0));
-                let mapped = self.m.host.mapped(pa).map(|(_, mapping)| mapping.why.says());
+                let mapped = self.m.host.mapped(pa).map(|mapping| mapping.why.says());
                 // RAM is the guest's own affair until something there goes wrong.
                 if mapped.is_some() || decision.kind != hyp::S2Kind::Normal {
                     let kind = decision.kind.name();
@@ -182,7 +182,7 @@ impl Cpu<'_> {
             Resolution::Skip => Flow::Next,
             Resolution::SError => Flow::End(Outcome::ContainedError { far: Some(abort.far) }),
             Resolution::HostFault { pa } => {
-                let mapped = self.m.host.mapped(pa.0).map(|(_, mapping)| mapping.why.says());
+                let mapped = self.m.host.mapped(pa.0).map(|mapping| mapping.why.says());
                 self.m.log.because.extend(mapped.map(str::to_owned));
                 self.m.log.say(format!(
                     "Stage 2 becomes Normal, and without FWB or DIC KVM maintains the caches of PA {:#x} by an address of the \

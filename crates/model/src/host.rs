@@ -6,7 +6,7 @@ use hyp::{
 };
 use memtype::Attribute;
 use mmu::{Arena, Ia, Oa};
-use scenario::{Asked, Layout, Outcome, Scenario, layout::Backing};
+use scenario::{Layout, Outcome, Scenario, layout::Backing};
 
 use crate::{
     Error,
@@ -93,12 +93,8 @@ impl Host {
                 .iter()
                 .enumerate()
                 .map(|(b, bar)| {
-                    let facts = Facts {
-                        prefetchable: bar.prefetchable,
-                        vga: device.class >> 8 == 0x0300,
-                        cached: bar.cached,
-                        platform: scenario.platform,
-                    };
+                    let of = Facts::of_device(device.class, scenario.platform);
+                    let facts = Facts { prefetchable: bar.prefetchable, cached: bar.cached, ..of };
                     region::Bar::new(bar.index, Oa(bar_pa(layout, d, b)), bar.size).with(facts)
                 })
                 .collect();
@@ -161,22 +157,21 @@ impl Host {
         Some((pa, vma))
     }
 
-    /// The live mapping of a BAR that this physical address lies in, and its device.
-    pub(crate) fn mapped(&self, pa: u64) -> Option<(usize, &Mapping)> {
-        self.devices.iter().enumerate().find_map(|(i, device)| {
+    /// The live mapping of a BAR that this physical address lies in.
+    pub(crate) fn mapped(&self, pa: u64) -> Option<&Mapping> {
+        self.devices.iter().find_map(|device| {
             let holds = |m: &&Mapping| {
                 let first = device.bar(m.bar).map_or(0, |b| b.pa.0) + m.area.offset;
                 (first..=first + (m.area.size - 1)).contains(&pa)
             };
-            device.mappings().find(holds).map(|m| (i, m))
+            device.mappings().find(holds)
         })
     }
 
-    /// User space changes what it asked for: Device::set of the region there, and KVM is told.
+    /// User space changes what it asked for at this offset of a BAR, and KVM is told.
     pub(crate) fn set(
         &mut self,
-        asked: &Asked,
-        number: u8,
+        (device, bar, offset): (usize, u8, u64),
         ask: Attribute,
         maintenance: &mut impl hyp::Maintenance,
     ) -> Result<(), String> {
@@ -184,12 +179,8 @@ impl Host {
         if self.bare || !policy.takes_attributes() {
             return Err(format!("under {} there is no call by which to ask for `{ask}`", policy.name()));
         }
-        let device = self.devices.get_mut(asked.device).ok_or("there is no such device")?;
-        let there = device
-            .regions()
-            .find(|r| r.bar == number && r.area.offset <= asked.offset && asked.offset - r.area.offset < r.area.size);
-        let index = there.ok_or("user space made no subregion there")?.index;
-        if let Some(zap) = device.set(index, ask).map_err(|e| e.to_string())? {
+        let device = self.devices.get_mut(device).ok_or("there is no such device")?;
+        if let Some(zap) = device.set_at(bar, offset, ask).map_err(|e| e.to_string())? {
             self.vm.remapped(zap.pa, zap.size, zap.vma, maintenance);
         }
         Ok(())

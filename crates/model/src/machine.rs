@@ -350,7 +350,7 @@ impl<'a> Machine<'a> {
         let number = self.job.scenario.devices[asked.device].bars[asked.bar].index;
         let offset = self.job.scenario.maps[at.map].offset + at.offset;
         let mut events = Vec::new();
-        let set = self.host.set(&scenario::Asked { offset, ..asked }, number, ask, &mut |e| events.push(e));
+        let set = self.host.set((asked.device, number, offset), ask, &mut |e| events.push(e));
         self.log.once(Topic::Asked, self.job.layout.ipa(at) << 2 | ask as u64, || match &set {
             Ok(()) => format!(
                 "User space asks for `{ask}`: its mapping is zapped, stage 2 loses the pages, and the next access maps them \
