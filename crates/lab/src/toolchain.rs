@@ -1,6 +1,7 @@
 //! Builds the program that runs in the emulated server: static, aarch64, without a C compiler for it.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -261,10 +262,18 @@ pub fn build_guest(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> 
     checked(&folder.join(toolchain.target()).join("guest/bartender"))
 }
 
+/// The folder of a workspace's targets. Each has its own: to cargo a package of another checkout is the same package, and by the
+/// age of its sources it can take the other's program for this one's.
+fn of_workspace(workspace: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    workspace.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
 /// A cargo that builds the program of a package for a target in the cache, and the folder of its targets.
 fn cargo(cache: &Cache, package: &str, target: &str) -> Result<(Command, PathBuf), Error> {
     let workspace = workspace()?;
-    let folder = cache.sub("target")?;
+    let folder = cache.sub("target")?.join(of_workspace(&workspace));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--message-format=short", "--package", package, "--bin", package, "--profile", "guest"])
@@ -332,6 +341,12 @@ fn checked(path: &Path) -> Result<PathBuf, Error> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_checkouts_do_not_share_what_is_built() {
+        let [one, two] = ["/a/x", "/b/x"].map(|folder| of_workspace(Path::new(folder)));
+        assert!(one != two && one == of_workspace(Path::new("/a/x")));
+    }
 
     #[test]
     fn versions_of_rust() {
