@@ -22,8 +22,11 @@ pub(crate) fn run() -> ! {
 }
 
 fn all(guest: &mut Guest) -> Result<(), String> {
-    let devices: Vec<Bdf> =
-        guest.devices.iter().map(|d| d.parse().map_err(|e: vmm::Error| e.to_string())).collect::<Result<_, _>>()?;
+    let devices: Vec<Bdf> = guest
+        .devices
+        .iter()
+        .map(|d| d.parse().map_err(|e: platform::NotBdf| e.to_string()))
+        .collect::<Result<_, _>>()?;
     let mut host = Host::open(&devices).map_err(|e| e.to_string())?;
     let fwb = host.fwb().map_err(|e| e.to_string())?;
     send(guest, &Said::About(About { release: host.kernel_release(), fwb }))?;

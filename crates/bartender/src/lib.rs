@@ -22,6 +22,7 @@ pub mod cmd;
 pub mod decode;
 pub mod el2;
 pub mod findings;
+pub mod gather;
 #[cfg(target_os = "linux")]
 mod init;
 pub mod input;

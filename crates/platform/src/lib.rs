@@ -13,8 +13,11 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
+mod bdf;
 #[cfg(feature = "std")]
 pub mod errata;
+
+pub use bdf::{Bdf, NotBdf};
 
 use serde::{Deserialize, Serialize};
 

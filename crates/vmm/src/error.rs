@@ -27,12 +27,6 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// No such PCI address.
-    #[error("{text:?} is not the address of a PCI function: write domain:bus:device.function, as 0000:00:02.0")]
-    Bdf {
-        /// What was given.
-        text: String,
-    },
     /// The device has no IOMMU group.
     #[error(
         "device {bdf} has no IOMMU group ({source}): it does not exist, or no IOMMU stands before it; \

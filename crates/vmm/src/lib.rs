@@ -7,7 +7,6 @@
 //! report page means) is
 //! pure and stands in modules of its own: [`fit`], [`reach`], [`log`], [`trace`], [`report`], [`regs`].
 
-pub mod bdf;
 pub mod error;
 pub mod fit;
 pub mod log;
@@ -22,6 +21,6 @@ mod host;
 #[path = "elsewhere.rs"]
 mod host;
 
-pub use bdf::Bdf;
 pub use error::Error;
 pub use host::Host;
+pub use platform::Bdf;

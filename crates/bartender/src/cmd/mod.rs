@@ -6,12 +6,18 @@ use std::{fmt, io};
 pub mod barriers;
 pub mod contract;
 pub mod decode;
+pub mod diagnose;
 pub mod errata;
 pub mod explain;
 pub mod findings;
+pub mod inspect;
 pub mod lab;
+pub mod lint;
+pub mod map;
 pub mod matrix;
+pub mod plan;
 pub mod policies;
+pub mod probe;
 pub mod run;
 pub mod sweep;
 pub mod table;
@@ -22,6 +28,18 @@ pub type Result<T = ExitCode> = std::result::Result<T, Error>;
 /// The subcommands.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// What this machine does with a device's BARs, layer by layer, and what to do about it
+    Inspect(inspect::Args),
+    /// A symptom in; its cause and remedy out
+    Diagnose(diagnose::Args),
+    /// For a VM: what is direct, what is trapped, of which type, and what to tell the guest
+    Plan(plan::Args),
+    /// A guest's firmware description, checked for contradictions on coherency and translation
+    Lint(lint::Args),
+    /// A BAR in this process, with the type asked for: look, read, write
+    Map(map::Args),
+    /// What a mapping of a BAR really does, measured
+    Probe(probe::Args),
     /// Run scenarios on the model or on a real kernel, and say whether the expectations are met
     Run(run::Args),
     /// Scenarios, policies and machines at a glance, and as a page
@@ -55,6 +73,12 @@ impl Command {
     /// As the subcommand.
     pub fn run(self) -> Result {
         match self {
+            Self::Inspect(args) => inspect::run(&args),
+            Self::Diagnose(args) => diagnose::run(&args),
+            Self::Plan(args) => plan::run(&args),
+            Self::Lint(args) => lint::run(&args),
+            Self::Map(args) => map::run(&args),
+            Self::Probe(args) => probe::run(&args),
             Self::Run(args) => run::run(&args),
             Self::Matrix(args) => matrix::run(&args),
             Self::Policies(args) => policies::run(&args),

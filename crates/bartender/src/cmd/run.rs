@@ -150,7 +150,7 @@ pub fn run(args: &Args) -> Result {
             let devices = args
                 .device
                 .iter()
-                .map(|d| d.parse::<Bdf>().map_err(|e| e.to_string()))
+                .map(|d| d.parse::<Bdf>().map_err(|e| format!("{d:?} is {e}")))
                 .collect::<std::result::Result<Vec<_>, _>>()?;
             let (about, rows) = on_kvm(&cases, policy, &devices)?;
             let _ =

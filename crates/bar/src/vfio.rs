@@ -1,0 +1,41 @@
+//! VFIO: groups and containers, cdevs and iommufd.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What VFIO answers of a device that was opened for it. Opening resets the function, so that it is asked only where the user says so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opened {
+    /// By which way: `group` or `cdev`.
+    pub by: String,
+    /// `VFIO_CHECK_EXTENSION(VFIO_DMA_CC_IOMMU)`: the IOMMU takes No Snoop off.
+    pub enforces_coherency: Option<bool>,
+    /// The BARs, by index.
+    pub regions: BTreeMap<u32, OpenedRegion>,
+    /// Attribute calls this kernel has: `alias`, `dma-buf`. None up to Linux 7.3.
+    pub attributes: Vec<String>,
+}
+
+/// What VFIO answers of a BAR.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenedRegion {
+    /// Bytes.
+    pub size: u64,
+    /// `VFIO_REGION_INFO_FLAG_MMAP`.
+    pub mmap: bool,
+    /// Parts that may be mapped, as (offset, size), where not all may.
+    pub sparse: Option<Vec<(u64, u64)>>,
+    /// `VmFlags` of `/proc/self/smaps` of a mapping of it, where one was made. `??` is a flag without a name: VM_ALLOW_ANY_UNCACHED.
+    pub vm_flags: Option<String>,
+}
+
+/// Asks VFIO of a device: opens it (which resets it), looks, maps each BAR that can be without touching it, closes it.
+///
+/// # Errors
+/// Why it could not be opened, in words with the file and the remedy.
+pub fn ask(_bdf: platform::Bdf) -> Result<Opened, String> {
+    todo!()
+}

@@ -1,0 +1,2 @@
+//! A symptom into its cause and remedy.
+#![forbid(unsafe_code)]

@@ -1,0 +1,13 @@
+//! Firmware's description of a machine, as far as it decides coherency and translation: ACPI tables (IORT, VIOT, MCFG, DMAR, `_CCA`
+//! of the DSDT), flattened device trees, and what is contradictory in them ([`lint`]).
+//!
+//! Every parser takes any bytes: a clear error, no panic, time and memory bounded by the length of what it was given.
+#![forbid(unsafe_code)]
+
+pub mod aml;
+pub mod dt;
+pub mod iort;
+pub mod lint;
+pub mod mcfg;
+pub mod table;
+pub mod viot;
