@@ -4,6 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+mod capabilities;
+#[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+mod device;
+
+pub use capabilities::{Capabilities, capabilities};
+#[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub(crate) use device::{By, driver, flags_of};
+#[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub use device::{Device, Region, Removal, command};
+
 /// What VFIO answers of a device that was opened for it. Opening resets the function, so that it is asked only where the user says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -14,7 +24,8 @@ pub struct Opened {
     pub enforces_coherency: Option<bool>,
     /// The BARs, by index.
     pub regions: BTreeMap<u32, OpenedRegion>,
-    /// Attribute calls this kernel has: `alias`, `dma-buf`. None up to Linux 7.3.
+    /// Attribute calls this kernel has: `alias`, `dma-buf`. None up to Linux 7.3. `dma-buf-export` is not one: VFIO_DEVICE_FEATURE_DMA_BUF
+    /// gives a range out to other devices; `dma-buf-mmap` is that what it gave could be mapped.
     pub attributes: Vec<String>,
 }
 
@@ -36,6 +47,9 @@ pub struct OpenedRegion {
 ///
 /// # Errors
 /// Why it could not be opened, in words with the file and the remedy.
-pub fn ask(_bdf: platform::Bdf) -> Result<Opened, String> {
-    todo!()
+pub fn ask(bdf: platform::Bdf) -> Result<Opened, String> {
+    #[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+    return device::ask(bdf);
+    #[cfg(not(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64"))))]
+    return Err(format!("{bdf}: VFIO is asked on Linux on arm64 and x86 only"));
 }

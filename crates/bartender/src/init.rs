@@ -1,5 +1,5 @@
 //! The guest side of the lab: this program as the first process of an emulated server. It runs what the host put there,
-//! sends a line for each scenario, and powers off.
+//! sends a line for each scenario or command, and powers off.
 
 use lab::guest::Guest;
 use vmm::{Bdf, Host};
@@ -9,10 +9,13 @@ use crate::machine::{About, JOBS, Job, Said, on_host};
 /// Does all of it; never returns.
 pub(crate) fn run() -> ! {
     match lab::guest::start() {
-        Ok(mut guest) => match all(&mut guest) {
-            Ok(()) => guest.power_off(),
-            Err(why) => guest.fail(&why),
-        },
+        Ok(mut guest) => {
+            guest.play();
+            match all(&mut guest) {
+                Ok(()) => guest.power_off(),
+                Err(why) => guest.fail(&why),
+            }
+        }
         Err(why) => {
             // There is no channel to the host; its time limit or the kernel's panic at our end tells it.
             crate::show::error(&why);

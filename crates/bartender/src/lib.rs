@@ -6,6 +6,7 @@
 //! * [`show`]: how it is printed;
 //! * [`suite`], [`machine`], [`verdict`]: scenarios read, run, judged;
 //! * [`el2`], [`sweep`]: the bare-metal machine: scenarios, and every combination of attributes;
+//! * [`hostlab`]: commands of this program in an emulated host;
 //! * `init`: the program as the first process of an emulated server.
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -23,6 +24,7 @@ pub mod decode;
 pub mod el2;
 pub mod findings;
 pub mod gather;
+pub mod hostlab;
 #[cfg(target_os = "linux")]
 mod init;
 pub mod input;

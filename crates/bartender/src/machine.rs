@@ -184,12 +184,17 @@ pub fn boot<'a>(kernel: &'a lab::Kernel, init: &'a [u8], cpu: &str, cases: &[&Ca
 /// # Errors
 /// What is missing to boot at all. What goes wrong after that is in the [`LabRun`].
 pub fn on_lab(cases: &[Case], policy: Option<Policy>, series: Series, cpu: &str) -> Result<LabRun, String> {
+    if series.arch() != lab::Arch::Arm64 {
+        return Err(format!(
+            "scenarios run on arm64; in an emulated PC commands do: `bartender lab host {series} -- inspect`"
+        ));
+    }
     let text = |e: lab::Error| e.to_string();
     let progress = Progress::stderr();
     let cache = Cache::user().map_err(text)?;
     let setup = lab::setup(&cache, &[series], false, progress).map_err(text)?;
     let kernel = setup.kernels.first().ok_or("no kernel")?;
-    let program = lab::build_guest(&cache, progress).map_err(text)?;
+    let program = lab::build_guest(&cache, series.arch(), progress).map_err(text)?;
     let init = std::fs::read(&program).map_err(|e| format!("cannot read {}: {e}", program.display()))?;
     let can: Vec<&Case> = cases.iter().filter(|c| able::on_linux(&c.scenario).is_ok()).collect();
     let boot = boot(kernel, &init, cpu, &can)?;

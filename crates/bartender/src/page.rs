@@ -14,11 +14,11 @@ use platform::Platform;
 use crate::matrix::{ANSWERS, Agreement, Cell, Column, Line, Mapped, Matrix, THREADS, glyph, part, thread_name};
 use crate::verdict::{ASKED, Row, answers};
 
-const STYLE: &str = include_str!("page/style.css");
+pub(crate) const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = include_str!("page/script.js");
 
 /// Text of a page: nothing in it is markup, a control character, or turns the direction of what follows.
-struct Text<T>(T);
+pub(crate) struct Text<T>(pub(crate) T);
 
 impl<T: Display> Display for Text<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod aml;
+pub mod dmar;
 pub mod dt;
 pub mod iort;
 pub mod lint;
+pub mod madt;
 pub mod mcfg;
 pub mod table;
 pub mod viot;

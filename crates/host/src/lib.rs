@@ -6,16 +6,11 @@
 
 mod fact;
 mod facts;
+mod gather;
+mod pick;
 mod root;
+pub mod snapshot;
 
 pub use fact::{Fact, Hole, Why};
 pub use facts::*;
 pub use root::{Error, Root};
-
-impl Host {
-    /// Gathers what the files under a root say, together with what has no file.
-    #[must_use]
-    pub fn gather(root: &Root, asked: &Asked) -> Self {
-        todo!("{root:?} {asked:?}")
-    }
-}

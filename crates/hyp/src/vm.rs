@@ -56,6 +56,27 @@ pub enum Refusal {
     Cacheable(CacheableRefused),
 }
 
+impl Refusal {
+    /// Why a slot with this mapping behind it is refused, if it is: the tests of `kvm_arch_prepare_memory_region`, in its order.
+    #[must_use]
+    pub const fn of(policy: Policy, cpu: Cpu, mte: bool, log_dirty: bool, vma: &Vma) -> Option<Self> {
+        if mte && !vma.mte_allowed {
+            Some(Self::Mte)
+        } else if vma.pfnmap && log_dirty {
+            Some(Self::DirtyLog)
+        } else if vma.pfnmap
+            && matches!(vma.pgprot, Pgprot::Cached)
+            && policy.refuses_cacheable()
+            && !cpu.cacheable_pfnmap()
+        {
+            // Whose memory it is is not asked before the fault.
+            Some(Self::Cacheable(CacheableRefused(cpu)))
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -196,19 +217,8 @@ impl<M: Frames, const N: usize> Vm<M, N> {
         Ok(())
     }
 
-    /// The refusals of `kvm_arch_prepare_memory_region`, in its order.
     const fn refusal(&self, slot: &Slot) -> Option<Refusal> {
-        let cached = matches!(slot.vma.pgprot, Pgprot::Cached);
-        if self.mte && !slot.vma.mte_allowed {
-            Some(Refusal::Mte)
-        } else if slot.vma.pfnmap && slot.log_dirty {
-            Some(Refusal::DirtyLog)
-        } else if slot.vma.pfnmap && cached && self.policy.refuses_cacheable() && !self.cpu.cacheable_pfnmap() {
-            // Whose memory it is is not asked before the fault.
-            Some(Refusal::Cacheable(CacheableRefused(self.cpu)))
-        } else {
-            None
-        }
+        Refusal::of(self.policy, self.cpu, self.mte, slot.log_dirty, &slot.vma)
     }
 
     /// Removes the slot that begins at `ipa`, and all stage 2 maps of it.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::command::{self, Output};
 use crate::debian::{self, Paragraph, Source};
@@ -123,9 +124,13 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// The kernels' view: arm64 packages of every release, and nothing installed.
-    pub(crate) fn kernels(cache: &Cache, mirror: &Mirror) -> Result<Self, Error> {
-        Self::at(cache, "kernels", &mirror.sources(&RELEASES, "arm64"), &["arm64"], false)
+    /// The kernels' view: an architecture's packages of every release, and nothing installed.
+    pub(crate) fn kernels(cache: &Cache, mirror: &Mirror, arch: Arch) -> Result<Self, Error> {
+        let name = match arch {
+            Arch::Arm64 => "kernels",
+            Arch::Amd64 => "kernels-amd64",
+        };
+        Self::at(cache, name, &mirror.sources(&RELEASES, arch.debian()), &[arch.debian()], false)
     }
 
     /// This machine's own release, backports included: programs to run here beside what is installed.

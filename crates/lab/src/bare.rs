@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::boot::{self, Ended, How, MOST_SENT};
 use crate::cache::Cache;
+pub use crate::device::Device;
 use crate::error::{Error, tail};
 use crate::qemu::Qemu;
 
@@ -17,19 +18,6 @@ use crate::qemu::Qemu;
 const TAIL: usize = 20;
 /// What the program's own panics begin with.
 const PANIC: &str = "panic: ";
-
-/// A PCI device of the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    /// BAR 2 is 64-bit prefetchable memory of so many bytes; BAR 0 has a register at offset 4 that is cleared by a read
-    /// (`ivshmem-plain`).
-    Memory {
-        /// Bytes of BAR 2: a power of two, from 4 KiB to 4 GiB.
-        size: u64,
-    },
-    /// A device that copies between a buffer of its own and the machine's memory (`edu`).
-    Dma,
-}
 
 /// What to run, and on what.
 #[derive(Debug, Clone)]
@@ -67,11 +55,7 @@ impl Bare<'_> {
     /// A hang, a panic of the program, a failure of QEMU; see [`Error`]. QEMU is gone in every case.
     pub fn run(&self, cache: &Cache, on_line: &mut dyn FnMut(&str)) -> Result<Ran, Error> {
         boot::check_cpu(&self.cpu)?;
-        for device in &self.devices {
-            if let Device::Memory { size } = device {
-                boot::check_bar(*size)?;
-            }
-        }
+        self.devices.iter().try_for_each(|device| device.check())?;
         // Slot 0 of the bus is the bridge's own.
         if self.devices.len() > 30 {
             let (value, rule) = (self.devices.len().to_string(), "a bus takes at most 30".to_owned());
@@ -86,7 +70,6 @@ impl Bare<'_> {
     }
 
     fn command(&self, qemu: &Qemu, orders: &Path) -> Command {
-        let quoted = |path: &Path| path.to_string_lossy().replace(',', ",,");
         let mut command = qemu.command();
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"])
@@ -98,19 +81,12 @@ impl Bare<'_> {
             .arg("-kernel")
             .arg(self.program)
             .arg("-device")
-            .arg(format!("loader,file={},addr={:#x},force-raw=on", quoted(orders), self.orders.0));
+            .arg(format!("loader,file={},addr={:#x},force-raw=on", boot::quoted(orders), self.orders.0));
         if self.aborts {
             command.args(["-global", "gpex-pcihost.allow-unmapped-accesses=off"]);
         }
         for (index, device) in self.devices.iter().enumerate() {
-            match device {
-                Device::Memory { size } => command
-                    .arg("-object")
-                    .arg(format!("memory-backend-ram,id=bar{index},size={size},share=on"))
-                    .arg("-device")
-                    .arg(format!("ivshmem-plain,memdev=bar{index}")),
-                Device::Dma => command.args(["-device", "edu,dma_mask=0xffffffffffffffff"]),
-            };
+            device.add(&mut command, &format!("bar{index}"));
         }
         command
     }

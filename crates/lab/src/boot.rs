@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::command::Reaped;
 use crate::console::{self, Trouble};
+use crate::device::{self, Device, Plugged};
 use crate::error::{Error, tail};
 use crate::image::{self, MARK};
 use crate::kernel::Kernel;
+use crate::monitor;
 use crate::qemu::Qemu;
+use crate::session::Told;
 
 /// The most that the second channel may bring in one run.
 pub(crate) const MOST_SENT: usize = 64 << 20;
@@ -32,7 +36,7 @@ const TAIL: usize = 40;
 pub struct Boot<'a> {
     /// The kernel.
     pub kernel: &'a Kernel,
-    /// A static aarch64 program, which is the server's first process.
+    /// A static program for its architecture, which is the server's first process.
     pub init: &'a [u8],
     /// QEMU's name of the processor, with options if need be (`max`, `neoverse-n1`, `max,lpa2=off`).
     pub cpu: String,
@@ -42,6 +46,10 @@ pub struct Boot<'a> {
     pub modules: bool,
     /// One PCI device for each size: its BAR 2 is 64-bit prefetchable memory of so many bytes.
     pub bars: Vec<u64>,
+    /// More PCI devices, each with a name.
+    pub devices: Vec<Plugged>,
+    /// UEFI ([`crate::uefi`]): an Arm server then describes itself by ACPI, not by a device tree.
+    pub firmware: Option<PathBuf>,
     /// When to give up.
     pub limit: Duration,
 }
@@ -69,6 +77,8 @@ impl<'a> Boot<'a> {
             files: Vec::new(),
             modules: true,
             bars: Vec::new(),
+            devices: Vec::new(),
+            firmware: None,
             limit: Duration::from_secs(60),
         }
     }
@@ -79,15 +89,51 @@ impl<'a> Boot<'a> {
     /// A hang, a panic, an oops, a failure of QEMU or of the guest side; see [`Error`]. QEMU is gone in every case.
     pub fn run(&self, cache: &Cache, on_line: &mut dyn FnMut(&str)) -> Result<Booted, Error> {
         self.check()?;
-        let qemu = Qemu::find(cache)?;
+        let qemu = Qemu::find_for(cache, self.kernel.arch())?;
         let scratch = cache.scratch("run")?;
         let initramfs = scratch.path().join("initramfs");
         let image = image::build(self.kernel, self.init, &self.files, self.modules)?;
         fs::write(&initramfs, image).map_err(Error::file("write", &initramfs))?;
         let console = scratch.path().join("console");
         let mut command = self.command(&qemu, &initramfs, &console);
-        let ended = watch(&mut command, self.limit, on_line)?;
-        self.verdict(ended, &read_console(&console))
+        let monitor = scratch.path().join("monitor");
+        if self.devices.iter().any(|plugged| plugged.port) {
+            command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", quoted(&monitor)));
+        }
+        let mut refused = None;
+        let ended = watch(&mut command, self.limit, &mut |line| {
+            if let Some(Err(why)) = self.request(line, &monitor) {
+                refused = Some(why);
+            }
+            on_line(line);
+        })?;
+        let booted = self.verdict(ended, &read_console(&console))?;
+        match refused {
+            Some(what) => Err(Error::Guest { what, tail: tail(&booted.console, TAIL), lines: booted.lines }),
+            None => Ok(booted),
+        }
+    }
+
+    /// Does what the guest side asks for from outside, if the line is such a request.
+    fn request(&self, line: &str, monitor: &Path) -> Option<Result<(), String>> {
+        let asks = line.starts_with("{\"lab\":\"plug\"") || line.starts_with("{\"lab\":\"unplug\"");
+        let told = asks.then(|| serde_json::from_str(line).ok()).flatten()?;
+        let place = |id: &str| self.devices.iter().position(|plugged| plugged.id == id && plugged.port);
+        let none = |id: &str| format!("{id} is no device behind a port");
+        Some(match told {
+            Told::Unplug { device } => match place(&device) {
+                Some(_) => monitor::tell(monitor, &format!("device_del {device}")),
+                None => Err(none(&device)),
+            },
+            Told::Plug { device } => match place(&device) {
+                // A device that the kernel has given up is there until its port is without power, a moment later.
+                Some(index) => {
+                    again(|| monitor::tell(monitor, &format!("device_add {}", self.devices[index].argument(index))))
+                }
+                None => Err(none(&device)),
+            },
+            _ => return None,
+        })
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -96,16 +142,17 @@ impl<'a> Boot<'a> {
             let (value, rule) = (self.bars.len().to_string(), "a server takes at most 16".to_owned());
             return Err(Error::BadBoot { what: "number of devices", value, rule });
         }
-        self.bars.iter().try_for_each(|size| check_bar(*size))
+        self.bars.iter().try_for_each(|size| Device::Memory { size: *size }.check())?;
+        device::check_all(&self.devices)
     }
 
     fn command(&self, qemu: &Qemu, initramfs: &Path, console: &Path) -> Command {
-        // In QEMU's lists of options a comma is written twice.
-        let quoted = |path: &Path| path.to_string_lossy().replace(',', ",,");
+        let arch = self.kernel.arch();
         let mut command = qemu.command();
         command
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none", "-no-reboot"])
-            .args(["-M", "virt,virtualization=on,gic-version=3,iommu=smmuv3", "-m", "512M", "-smp", "1,maxcpus=2"])
+            .args(arch.machine())
+            .args(["-m", "512M"])
             .args(["-cpu", &self.cpu])
             .arg("-chardev")
             .arg(format!("file,id=console,path={}", quoted(console)))
@@ -116,14 +163,14 @@ impl<'a> Boot<'a> {
             .arg(initramfs)
             .arg("-append")
             // An oops becomes a panic and a panic a reset, at which QEMU ends: neither can hang.
-            .arg(format!("console=ttyAMA0 quiet panic=-1 oops=panic -- {MARK}"));
-        for (index, size) in self.bars.iter().enumerate() {
-            command
-                .arg("-object")
-                .arg(format!("memory-backend-ram,id=bar{index},size={size},share=on"))
-                .arg("-device")
-                .arg(format!("ivshmem-plain,memdev=bar{index}"));
+            .arg(format!("{} quiet panic=-1 oops=panic -- {MARK}", arch.parameters()));
+        if let Some(firmware) = &self.firmware {
+            command.arg("-bios").arg(firmware);
         }
+        for (index, size) in self.bars.iter().enumerate() {
+            Device::Memory { size: *size }.add(&mut command, &format!("bar{index}"));
+        }
+        device::add_all(&self.devices, &mut command);
         command
     }
 
@@ -158,13 +205,20 @@ pub(crate) fn check_cpu(name: &str) -> Result<(), Error> {
     Err(Error::BadBoot { what: "processor", value: name.chars().take(60).collect(), rule })
 }
 
-/// The size of a BAR.
-pub(crate) fn check_bar(size: u64) -> Result<(), Error> {
-    if size.is_power_of_two() && (4096..=4 << 30).contains(&size) {
-        return Ok(());
+/// Tries for some seconds.
+fn again(mut once: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        match once() {
+            Err(_) if begun.elapsed() < Duration::from_secs(5) => thread::sleep(Duration::from_millis(100)),
+            answer => return answer,
+        }
     }
-    let rule = "a BAR has a power of two of bytes, from 4 KiB to 4 GiB".to_owned();
-    Err(Error::BadBoot { what: "BAR size", value: size.to_string(), rule })
+}
+
+/// In QEMU's lists of options a comma is written twice.
+pub(crate) fn quoted(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
 }
 
 /// The line with which the guest side reports that it cannot go on.
@@ -342,12 +396,18 @@ impl Timing {
 /// # Errors
 /// Those of [`Boot::run`].
 pub fn bench(cache: &Cache, ours: &Boot<'_>, runs: usize) -> Result<Timing, Error> {
+    if ours.kernel.arch() != Arch::Arm64 {
+        let rule = "what a boot is measured beside is a program for arm64".to_owned();
+        return Err(Error::BadBoot { what: "kernel", value: ours.kernel.series().to_string(), rule });
+    }
     let off = image::poweroff_init();
     let base = Boot {
         init: &off,
         files: Vec::new(),
         modules: false,
         bars: ours.bars.clone(),
+        devices: ours.devices.clone(),
+        firmware: ours.firmware.clone(),
         cpu: ours.cpu.clone(),
         kernel: ours.kernel,
         limit: ours.limit,

@@ -68,7 +68,7 @@ impl Cache {
         let fetched = names(&kernels);
         kernels
             .into_iter()
-            .rfind(|kernel| series.is_newest() || kernel.series() == series)
+            .rfind(|kernel| series.takes(kernel.series()))
             .ok_or_else(|| Error::NotFetched { asked: series.to_string(), fetched })
     }
 

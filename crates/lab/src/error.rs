@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::arch::Arch;
+
 /// Every failure of the lab. Each message ends with what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,10 +56,12 @@ pub enum Error {
     },
     /// There is no emulator that is new enough.
     #[error(
-        "no qemu-system-aarch64 of version {wanted} or newer: {found}; run `bartender lab setup` on Debian, elsewhere \
+        "no {program} of version {wanted} or newer: {found}; run `bartender lab setup` on Debian, elsewhere \
         install QEMU {wanted} or newer so that it is in PATH"
     )]
     NoQemu {
+        /// Its name.
+        program: &'static str,
         /// The oldest version that will do.
         wanted: &'static str,
         /// What was found.
@@ -99,9 +103,11 @@ pub enum Error {
         /// Where it was unpacked.
         folder: PathBuf,
     },
-    /// The static aarch64 program cannot be built or found.
-    #[error("no aarch64 program to run in the emulated server: {why}; {remedy}")]
+    /// The static program cannot be built or found.
+    #[error("no {} program to run in the emulated server: {why}; {remedy}", arch.instructions())]
     NoGuest {
+        /// What it would run on.
+        arch: Arch,
         /// What prevents it.
         why: String,
         /// What to do.

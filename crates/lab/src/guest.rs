@@ -9,11 +9,14 @@ use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 use rustix::termios::{OptionalActions, tcdrain, tcgetattr, tcsetattr};
 
+use crate::arch::Arch;
 use crate::error::Error;
 use crate::image::{FILES, MARK, MODULES};
+use crate::play;
+use crate::session::{ORDERS, Orders};
 
 /// The second serial port.
-const CHANNEL: &str = "/dev/ttyAMA1";
+const CHANNEL: &str = Arch::OWN.channel();
 
 /// The emulated device: QEMU's ivshmem.
 const VENDOR: &str = "0x1af4";
@@ -30,6 +33,7 @@ pub fn is_init() -> bool {
 pub struct Guest {
     /// The devices that are bound to vfio-pci (`0000:00:01.0`), in the order of [`crate::Boot::bars`].
     pub devices: Vec<String>,
+    orders: Option<Orders>,
     channel: File,
 }
 
@@ -40,31 +44,39 @@ pub struct Guest {
 pub fn start() -> Result<Guest, Error> {
     mount_at("devtmpfs", "/dev")?;
     let channel = open_channel()?;
-    let mut guest = Guest { devices: Vec::new(), channel };
+    let mut guest = Guest { devices: Vec::new(), orders: None, channel };
     match prepare() {
-        Ok(devices) => {
+        Ok((devices, orders)) => {
             guest.devices = devices;
+            guest.orders = orders;
             Ok(guest)
         }
         Err(error) => guest.fail(&error.to_string()),
     }
 }
 
-fn prepare() -> Result<Vec<String>, Error> {
+fn prepare() -> Result<(Vec<String>, Option<Orders>), Error> {
     mount_at("proc", "/proc")?;
     mount_at("sysfs", "/sys")?;
     // Not every kernel has it, and nothing depends on it.
     let _ = mount_at("tracefs", "/sys/kernel/tracing");
     load_modules()?;
-    bind_devices()
+    let orders = Path::new(FILES).join(ORDERS);
+    if !orders.exists() {
+        return Ok((bind_devices()?, None));
+    }
+    play::prepare()?;
+    let step = || format!("read the file {ORDERS}");
+    let text = fs::read(&orders).map_err(inside(step()))?;
+    Ok((Vec::new(), Some(serde_json::from_slice(&text).map_err(|e| inside(step())(e.into()))?)))
 }
 
-fn inside(step: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+pub(crate) fn inside(step: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
     let step = step.into();
     move |why| Error::Inside { step, why: why.to_string() }
 }
 
-fn mount_at(kind: &str, place: &str) -> Result<(), Error> {
+pub(crate) fn mount_at(kind: &str, place: &str) -> Result<(), Error> {
     mount(kind, place, kind, MountFlags::empty(), None)
         .map_err(|e| inside(format!("mount {kind} at {place}"))(e.into()))
 }
@@ -144,17 +156,34 @@ impl Guest {
         Ok(bytes)
     }
 
+    /// Does what a [`crate::Session`] asks for, if this is one: then the machine is powered off.
+    pub fn play(&mut self) {
+        let Some(orders) = self.orders.take() else { return };
+        if let Err(error) = play::play(self, &orders) {
+            self.tell_failure(&error.to_string());
+        }
+        self.end()
+    }
+
     /// Powers the machine off, once everything that was sent is out.
     pub fn power_off(self) -> ! {
+        self.end()
+    }
+
+    fn end(&self) -> ! {
         let _ = tcdrain(&self.channel);
         off()
     }
 
     /// Tells the host that the guest side cannot go on, and powers off. The host's run ends in [`Error::Guest`].
     pub fn fail(mut self, what: &str) -> ! {
+        self.tell_failure(what);
+        self.power_off()
+    }
+
+    fn tell_failure(&mut self, what: &str) {
         eprintln!("lab: {what}");
         let _ = self.send(&serde_json::json!({ "lab": "error", "what": what }).to_string());
-        self.power_off()
     }
 }
 

@@ -9,15 +9,13 @@ use std::path::{Path, PathBuf};
 use object::{Object, ObjectSection};
 use serde::{Deserialize, Serialize};
 
+use crate::arch::Arch;
 use crate::archive::{self, Archive};
 use crate::cache::Cache;
 use crate::debian::Paragraph;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::series::{self, Series};
-
-/// The drivers the emulated server needs to hand a device to a VM; what they depend on comes with them.
-const WANTED_MODULES: [&str; 3] = ["vfio", "vfio_iommu_type1", "vfio_pci"];
 
 /// The largest module that is unpacked; the largest wanted one is a hundredth of it.
 const LARGEST_MODULE: u64 = 32 << 20;
@@ -34,6 +32,9 @@ pub struct Kernel {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
+    /// What it runs on.
+    #[serde(default)]
+    arch: Arch,
     /// The package's version.
     version: String,
     /// What `uname -r` says in it.
@@ -56,7 +57,13 @@ impl Kernel {
     #[must_use]
     pub fn series(&self) -> Series {
         let (major, minor, _) = self.numbers();
-        Series::new(major, minor)
+        Series::of(self.arch(), major, minor)
+    }
+
+    /// What it runs on.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.record.arch
     }
 
     /// The version of its package, as `6.1.192-2`.
@@ -83,14 +90,24 @@ impl Kernel {
         self.record.modules.iter().map(|name| self.folder.join("modules").join(name)).collect()
     }
 
+    /// Its folder in the cache.
+    pub(crate) fn name(&self) -> String {
+        name_of(self.arch(), self.version())
+    }
+
     fn numbers(&self) -> (u16, u16, u16) {
         series::numbers(&self.record.version).unwrap_or_default()
     }
 
-    /// Older before newer.
+    /// Older before newer, one architecture after the other.
     pub(crate) fn age(&self, other: &Self) -> Ordering {
-        age(&self.record.version, &other.record.version)
+        self.arch().cmp(&other.arch()).then_with(|| age(&self.record.version, &other.record.version))
     }
+}
+
+/// What tells a kernel from all others: packages of two architectures may have the same version.
+fn name_of(arch: Arch, version: &str) -> String {
+    format!("{}{version}", arch.prefix())
 }
 
 /// Orders versions of kernel packages: by their numbers; then a backport (`~`) before what it was made from.
@@ -147,25 +164,28 @@ pub fn list(cache: &Cache, progress: Progress) -> Result<Listing, Error> {
             package: String::new(),
         })
     };
-    let offer = match Offer::of_the_archive(cache, "the list of kernels", progress) {
-        Ok(offer) => offer,
-        Err(error @ (Error::OutOfReach { .. } | Error::NotDebian { .. })) => {
-            let offline = match error {
-                Error::OutOfReach { why, .. } | Error::NotDebian { why, .. } => why,
-                other => other.to_string(),
-            };
-            return Ok(Listing { kernels: cached().collect(), offline: Some(offline) });
+    let mut kernels = Vec::new();
+    for arch in Arch::ALL {
+        match Offer::of_the_archive(cache, arch, "the list of kernels", progress) {
+            Ok(offer) => kernels.extend(offer.newest_of_each()),
+            Err(error @ (Error::OutOfReach { .. } | Error::NotDebian { .. })) => {
+                let offline = match error {
+                    Error::OutOfReach { why, .. } | Error::NotDebian { why, .. } => why,
+                    other => other.to_string(),
+                };
+                return Ok(Listing { kernels: cached().collect(), offline: Some(offline) });
+            }
+            Err(error) => return Err(error),
         }
-        Err(error) => return Err(error),
-    };
-    let mut kernels = offer.newest_of_each();
+    }
     // A series that has left the archive can still be booted.
-    kernels.extend(cached().filter(|old| !offer.kernels.iter().any(|new| new.series == old.series)));
-    kernels.sort_by(|a, b| age(&a.version, &b.version));
+    let gone: Vec<Available> = cached().filter(|old| !kernels.iter().any(|new| new.series == old.series)).collect();
+    kernels.extend(gone);
+    kernels.sort_by(|a, b| a.series.arch().cmp(&b.series.arch()).then_with(|| age(&a.version, &b.version)));
     Ok(Listing { kernels, offline: None })
 }
 
-/// Every kernel the archive has.
+/// Every kernel the archive has for an architecture.
 #[derive(Debug)]
 pub(crate) struct Offer {
     archive: Archive,
@@ -173,20 +193,20 @@ pub(crate) struct Offer {
 }
 
 impl Offer {
-    pub(crate) fn of_the_archive(cache: &Cache, missing: &str, progress: Progress) -> Result<Self, Error> {
+    pub(crate) fn of_the_archive(cache: &Cache, arch: Arch, missing: &str, progress: Progress) -> Result<Self, Error> {
         let mirror = archive::Mirror::of_this_machine(cache, missing)?;
-        let archive = Archive::kernels(cache, &mirror)?;
+        let archive = Archive::kernels(cache, &mirror, arch)?;
         archive.update(progress)?.map_err(|why| Error::OutOfReach { why, fetched: cache.fetched() })?;
-        let names = archive.names("^linux-image-[0-9].*-arm64$")?;
-        let names: Vec<String> = names.into_iter().filter(|name| release_of(name).is_some()).collect();
-        let fetched: Vec<String> = cache.kernels().iter().map(|kernel| kernel.version().to_owned()).collect();
+        let names = archive.names(&format!("^linux-image-[0-9].*-{}$", arch.debian()))?;
+        let names: Vec<String> = names.into_iter().filter(|name| release_of(name, arch).is_some()).collect();
+        let fetched: Vec<String> = cache.kernels().iter().map(Kernel::name).collect();
         let mut kernels: Vec<Available> = archive
             .versions(&names)?
             .into_iter()
             .filter_map(|(package, version, suite)| {
                 let (major, minor, _) = series::numbers(&version)?;
-                let fetched = fetched.contains(&version);
-                Some(Available { series: Series::new(major, minor), version, suite, fetched, package })
+                let fetched = fetched.contains(&name_of(arch, &version));
+                Some(Available { series: Series::of(arch, major, minor), version, suite, fetched, package })
             })
             .collect();
         kernels.sort_by(|a, b| age(&a.version, &b.version));
@@ -200,7 +220,7 @@ impl Offer {
 
     /// The newest kernel of a series.
     pub(crate) fn find(&self, series: Series, cache: &Cache) -> Result<&Available, Error> {
-        self.kernels.iter().rfind(|kernel| series.is_newest() || kernel.series == series).ok_or_else(|| {
+        self.kernels.iter().rfind(|kernel| series.takes(kernel.series)).ok_or_else(|| {
             let archive = self.newest_of_each().iter().map(|kernel| kernel.series.to_string()).collect();
             Error::NoSuchSeries { asked: series.to_string(), archive, fetched: cache.fetched() }
         })
@@ -221,9 +241,10 @@ impl Offer {
             std::iter::once(&chosen.package).chain(&parts).map(|name| format!("{name}={}", chosen.version)).collect();
         let files = self.archive.download(&packages, bytes, &debs, &what, progress)?;
         archive::unpack(&files, &tree, &what, progress)?;
-        let folder = cache.kernels_folder().join(&chosen.version);
-        let release = release_of(&chosen.package).unwrap_or_default();
-        keep(&tree, &made, &chosen.version, release).map_err(|lacks| match lacks {
+        let arch = chosen.series.arch();
+        let folder = cache.kernels_folder().join(name_of(arch, &chosen.version));
+        let release = release_of(&chosen.package, arch).unwrap_or_default();
+        keep(&tree, &made, arch, &chosen.version, release).map_err(|lacks| match lacks {
             Lacks::What(lacks) => Error::Kernel { version: chosen.version.clone(), lacks, folder: folder.clone() },
             Lacks::Error(error) => error,
         })?;
@@ -238,9 +259,9 @@ impl Offer {
 
 /// `6.1.0-56-arm64` of `linux-image-6.1.0-56-arm64`; nothing for other flavours (cloud, rt, 16k) and for the packages
 /// that only point at the newest one.
-fn release_of(package: &str) -> Option<&str> {
+fn release_of(package: &str, arch: Arch) -> Option<&str> {
     let release = package.strip_prefix("linux-image-")?;
-    let version = release.strip_suffix("-arm64")?;
+    let version = release.strip_suffix(arch.debian())?.strip_suffix('-')?;
     series::numbers(version)?;
     let plain = version.split('-').skip(1).all(|part| part.bytes().all(|b| b.is_ascii_digit()));
     plain.then_some(release)
@@ -262,7 +283,7 @@ enum Lacks {
 }
 
 /// Takes the image and the wanted modules out of an unpacked package.
-fn keep(tree: &Path, made: &Path, version: &str, release: &str) -> Result<(), Lacks> {
+fn keep(tree: &Path, made: &Path, arch: Arch, version: &str, release: &str) -> Result<(), Lacks> {
     let mut files = Vec::new();
     walk(tree, &mut files);
     let named = |file: &Path, test: &dyn Fn(&str) -> bool| file.file_name().and_then(|n| n.to_str()).is_some_and(test);
@@ -276,9 +297,9 @@ fn keep(tree: &Path, made: &Path, version: &str, release: &str) -> Result<(), La
     let built_in = files.iter().find(|file| named(file, &|name| name == "modules.builtin"));
     let built_in = built_in.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     let mut order = Vec::new();
-    for wanted in WANTED_MODULES {
-        let inside = built_in.lines().any(|line| module_name(Path::new(line)).as_deref() == Some(wanted));
-        if !by_name.contains_key(wanted) && !inside {
+    for wanted in arch.modules() {
+        let inside = built_in.lines().any(|line| module_name(Path::new(line)).as_deref() == Some(*wanted));
+        if !by_name.contains_key(*wanted) && !inside {
             return Err(Lacks::What(format!("its package holds no module {wanted}")));
         }
         take(wanted, &by_name, &mut order, 0)?;
@@ -293,7 +314,7 @@ fn keep(tree: &Path, made: &Path, version: &str, release: &str) -> Result<(), La
         fs::write(&target, bytes).map_err(|e| Lacks::Error(Error::file("write", &target)(e)))?;
         modules.push(file);
     }
-    let record = Record { version: version.to_owned(), release: release.to_owned(), modules };
+    let record = Record { arch, version: version.to_owned(), release: release.to_owned(), modules };
     let text = serde_json::to_string_pretty(&record).map_err(|e| Lacks::What(e.to_string()))?;
     let target = made.join(RECORD);
     fs::write(&target, text).map_err(|e| Lacks::Error(Error::file("write", &target)(e)))
@@ -367,8 +388,9 @@ mod tests {
 
     #[test]
     fn only_the_plain_flavour() {
-        assert_eq!(release_of("linux-image-6.1.0-56-arm64"), Some("6.1.0-56-arm64"));
-        assert_eq!(release_of("linux-image-6.12.74+deb13+1-arm64"), Some("6.12.74+deb13+1-arm64"));
+        assert_eq!(release_of("linux-image-6.1.0-56-arm64", Arch::Arm64), Some("6.1.0-56-arm64"));
+        assert_eq!(release_of("linux-image-6.12.74+deb13+1-arm64", Arch::Arm64), Some("6.12.74+deb13+1-arm64"));
+        assert_eq!(release_of("linux-image-6.12.74+deb13-amd64", Arch::Amd64), Some("6.12.74+deb13-amd64"));
         for other in [
             "linux-image-6.12-arm64",
             "linux-image-arm64",
@@ -376,8 +398,9 @@ mod tests {
             "linux-image-6.12.117+deb13-rt-arm64",
             "linux-image-6.12.117+deb13-arm64-16k",
             "linux-image-7.2.1-arm64-unsigned",
+            "linux-image-6.12.74-amd64",
         ] {
-            assert_eq!(release_of(other), None, "{other}");
+            assert_eq!(release_of(other, Arch::Arm64), None, "{other}");
         }
     }
 
@@ -433,8 +456,8 @@ mod tests {
         }
 
         #[test]
-        fn any_name_of_a_package(name in "(linux-image-)?[0-9a-z.+~-]{0,24}(-arm64)?") {
-            let _ = release_of(&name);
+        fn any_name_of_a_package(name in "(linux-image-)?[0-9a-z.+~-]{0,24}(-arm64|amd64)?") {
+            let _ = Arch::ALL.map(|arch| release_of(&name, arch).is_some());
         }
     }
 }

@@ -6,17 +6,42 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::arch::Arch;
 use crate::archive::{self, Archive, Mirror};
 use crate::cache::Cache;
 use crate::command;
 use crate::error::Error;
 use crate::progress::Progress;
 
-const PROGRAM: &str = "qemu-system-aarch64";
-
 /// Alignment faults on Device memory came with 9.0, the second serial port of the `virt` machine with 9.1.
 const OLDEST: (u32, u32) = (9, 1);
 const OLDEST_TEXT: &str = "9.1";
+
+/// UEFI for the emulated Arm server, which then describes itself by ACPI: the package, and the file in it.
+const UEFI: (&str, &str) = ("qemu-efi-aarch64", "usr/share/qemu-efi-aarch64/QEMU_EFI.fd");
+
+/// UEFI for an emulated Arm server: installed, or in the cache, or fetched.
+///
+/// # Errors
+/// It is not there and cannot be fetched.
+pub fn uefi(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> {
+    let (package, file) = UEFI;
+    let kept = cache.folder().join("uefi").join("QEMU_EFI.fd");
+    if let Some(there) = [Path::new("/").join(file), kept.clone()].into_iter().find(|path| path.is_file()) {
+        return Ok(there);
+    }
+    let _lock = cache.lock()?;
+    let mirror = Mirror::of_this_machine(cache, "UEFI")?;
+    let archive = Archive::machine(cache, &mirror)?;
+    archive.update(progress)?.map_err(|why| Error::OutOfReach { why, fetched: cache.fetched() })?;
+    let scratch = cache.scratch("new")?;
+    let (debs, tree, made) = (scratch.make("debs")?, scratch.make("tree")?, scratch.make("made")?);
+    let files = archive.download(&[package.to_owned()], 0, &debs, "UEFI", progress)?;
+    archive::unpack(&files, &tree, "UEFI", progress)?;
+    fs::rename(tree.join(file), made.join("QEMU_EFI.fd")).map_err(Error::file("read", tree.join(file)))?;
+    scratch.place("made", &cache.folder().join("uefi"))?;
+    Ok(kept)
+}
 
 /// An emulator that will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,20 +49,31 @@ pub struct Qemu {
     program: PathBuf,
     /// Where its libraries are, if it is not installed.
     libraries: Vec<PathBuf>,
+    /// Where its firmware is, if it is not installed.
+    firmware: Vec<PathBuf>,
     version: (u32, u32, u32),
 }
 
 impl Qemu {
-    /// The one in PATH if it is new enough, else the one in the cache.
+    /// The one in PATH if it is new enough, else the one in the cache; for arm64.
     ///
     /// # Errors
     /// [`Error::NoQemu`] if neither will do.
     pub fn find(cache: &Cache) -> Result<Self, Error> {
-        let installed = command::in_path(PROGRAM).map(|program| Self::at(program, Vec::new()));
+        Self::find_for(cache, Arch::Arm64)
+    }
+
+    /// The same for any architecture.
+    ///
+    /// # Errors
+    /// [`Error::NoQemu`] if neither will do.
+    pub fn find_for(cache: &Cache, arch: Arch) -> Result<Self, Error> {
+        let (name, _) = arch.qemu();
+        let installed = command::in_path(name).map(|program| Self::at(program, None, arch));
         let fetched = || {
-            let root = root(cache);
-            let program = root.join("usr/bin").join(PROGRAM);
-            program.is_file().then(|| Self::at(program, library_folders(&root)))
+            let root = root(cache, arch);
+            let program = root.join("usr/bin").join(name);
+            program.is_file().then(|| Self::at(program, Some(&root), arch))
         };
         let mut found = Vec::new();
         for qemu in installed.into_iter().chain(std::iter::once_with(fetched).flatten()) {
@@ -48,19 +84,20 @@ impl Qemu {
             }
         }
         let found = if found.is_empty() { "none was found".to_owned() } else { found.join("; ") };
-        Err(Error::NoQemu { wanted: OLDEST_TEXT, found })
+        Err(Error::NoQemu { program: name, wanted: OLDEST_TEXT, found })
     }
 
     /// Finds it, or fetches it from this machine's release or its backports.
-    pub(crate) fn find_or_fetch(cache: &Cache, progress: Progress) -> Result<Self, Error> {
-        if let Ok(found) = Self::find(cache) {
+    pub(crate) fn find_or_fetch(cache: &Cache, arch: Arch, progress: Progress) -> Result<Self, Error> {
+        if let Ok(found) = Self::find_for(cache, arch) {
             return Ok(found);
         }
-        let what = format!("QEMU {OLDEST_TEXT} or newer");
+        let (program, package) = arch.qemu();
+        let what = format!("QEMU {OLDEST_TEXT} or newer for {}", arch.debian());
         let mirror = Mirror::of_this_machine(cache, &what)?;
         let archive = Archive::machine(cache, &mirror)?;
         archive.update(progress)?.map_err(|why| Error::OutOfReach { why, fetched: cache.fetched() })?;
-        let package = "qemu-system-arm".to_owned();
+        let package = package.to_owned();
         let versions = archive.versions(std::slice::from_ref(&package))?;
         // What was made for this release comes before its backports.
         let suite = [mirror.release.clone(), format!("{}-backports", mirror.release)].into_iter().find(|suite| {
@@ -68,6 +105,7 @@ impl Qemu {
             here.any(|(_, version, _)| package_version(version).is_some_and(|version| version >= OLDEST))
         });
         let suite = suite.ok_or_else(|| Error::NoQemu {
+            program,
             wanted: OLDEST_TEXT,
             found: format!("the archive has {}", list(&versions)),
         })?;
@@ -77,14 +115,19 @@ impl Qemu {
         archive::unpack(&files, &made, "QEMU", progress)?;
         // Firmware for machines that the lab never starts is most of what is unpacked.
         for spare in ["usr/share/doc", "usr/share/man", "usr/share/qemu"] {
-            let _ = fs::remove_dir_all(made.join(spare));
+            if !arch.firmware().contains(&spare) {
+                let _ = fs::remove_dir_all(made.join(spare));
+            }
         }
-        scratch.place("made", &root(cache))?;
-        Self::find(cache)
+        scratch.place("made", &root(cache, arch))?;
+        Self::find_for(cache, arch)
     }
 
-    fn at(program: PathBuf, libraries: Vec<PathBuf>) -> Result<Self, Error> {
-        let mut qemu = Self { program, libraries, version: (0, 0, 0) };
+    /// A program, with the folder of all that belongs to it if it is not installed.
+    fn at(program: PathBuf, root: Option<&Path>, arch: Arch) -> Result<Self, Error> {
+        let libraries = root.map(library_folders).unwrap_or_default();
+        let firmware = root.into_iter().flat_map(|root| arch.firmware().iter().map(|part| root.join(part))).collect();
+        let mut qemu = Self { program, libraries, firmware, version: (0, 0, 0) };
         let step = Progress::silent().step("");
         let answer = command::run(qemu.command().arg("--version"), Duration::from_secs(30), &step, || {})?;
         let answer = answer.checked("remove it, or install a whole one")?;
@@ -108,6 +151,9 @@ impl Qemu {
             let joined: OsString = std::env::join_paths(self.libraries.iter().chain(&before)).unwrap_or_default();
             command.env("LD_LIBRARY_PATH", joined);
         }
+        for folder in &self.firmware {
+            command.arg("-L").arg(folder);
+        }
         command
     }
 
@@ -125,8 +171,11 @@ impl Qemu {
     }
 }
 
-fn root(cache: &Cache) -> PathBuf {
-    cache.folder().join("qemu")
+fn root(cache: &Cache, arch: Arch) -> PathBuf {
+    cache.folder().join(match arch {
+        Arch::Arm64 => "qemu",
+        Arch::Amd64 => "qemu-amd64",
+    })
 }
 
 /// The library folders of an unpacked tree, in both the old and the new place.

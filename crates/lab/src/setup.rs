@@ -1,5 +1,8 @@
 //! Fetches all that a boot needs.
 
+use std::collections::BTreeMap;
+
+use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::kernel::{Kernel, Offer};
@@ -16,12 +19,10 @@ const USUAL: [Series; 3] = [Series::new(6, 1), Series::new(6, 12), Series::NEWES
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Setup {
-    /// The emulator.
-    pub qemu: Qemu,
     /// The kernels asked for, in that order.
     pub kernels: Vec<Kernel>,
-    /// How programs for the emulated server are built.
-    pub toolchain: String,
+    /// For each architecture of theirs: the emulator, and how programs for the emulated server are built.
+    pub machines: Vec<(Arch, Qemu, String)>,
     /// What the user should know: the archive was out of reach, say.
     pub notes: Vec<String>,
 }
@@ -37,9 +38,13 @@ pub fn setup(cache: &Cache, series: &[Series], refresh: bool, progress: Progress
     let mut notes = Vec::new();
     // The kernels come first: if one of those asked for does not exist, that is said before anything else is done.
     let kernels = kernels(cache, if series.is_empty() { &USUAL } else { series }, refresh, progress, &mut notes)?;
-    let qemu = Qemu::find_or_fetch(cache, progress)?;
-    let toolchain = Toolchain::find_or_fetch(cache, progress)?;
-    Ok(Setup { qemu, kernels, toolchain: toolchain.describe(), notes })
+    let mut machines = Vec::new();
+    for arch in Arch::ALL.into_iter().filter(|arch| kernels.iter().any(|kernel| kernel.arch() == *arch)) {
+        let qemu = Qemu::find_or_fetch(cache, arch, progress)?;
+        let toolchain = Toolchain::find_or_fetch(cache, arch, progress)?;
+        machines.push((arch, qemu, toolchain.describe(arch)));
+    }
+    Ok(Setup { kernels, machines, notes })
 }
 
 fn kernels(
@@ -54,33 +59,48 @@ fn kernels(
     if !series.iter().any(must_ask) {
         return Ok(series.iter().filter_map(cached).collect());
     }
-    let offer = match Offer::of_the_archive(cache, "kernels", progress) {
-        Ok(offer) => offer,
-        Err(error) => {
-            let all: Vec<Kernel> = series.iter().filter_map(cached).collect();
-            if all.len() < series.len() {
-                return Err(error);
-            }
-            notes.push(format!("using the kernels fetched before: {error}"));
-            return Ok(all);
+    let mut offers = BTreeMap::new();
+    for arch in series.iter().map(|one| one.arch()) {
+        if offers.contains_key(&arch) || !series.iter().any(|one| one.arch() == arch && must_ask(one)) {
+            continue;
         }
-    };
+        match Offer::of_the_archive(cache, arch, "kernels", progress) {
+            Ok(offer) => drop(offers.insert(arch, offer)),
+            Err(error) => {
+                let all: Vec<Kernel> = series.iter().filter_map(cached).collect();
+                if all.len() < series.len() {
+                    return Err(error);
+                }
+                notes.push(format!("using the kernels fetched before: {error}"));
+                return Ok(all);
+            }
+        }
+    }
     // All are looked up before the first is fetched.
     let mut chosen = Vec::new();
     for one in series {
-        chosen.push(match (must_ask(one), offer.find(*one, cache), cached(one)) {
-            (false, _, Some(kernel)) | (true, Err(_), Some(kernel)) => Err(kernel),
-            (_, found, _) => Ok(found?),
+        chosen.push(match (offers.get(&one.arch()), cached(one)) {
+            (None, Some(kernel)) => Err(kernel),
+            (Some(_), Some(kernel)) if !must_ask(one) => Err(kernel),
+            (Some(offer), cached) => match (offer.find(*one, cache), cached) {
+                (Ok(found), _) => Ok((offer, found)),
+                (Err(_), Some(kernel)) => Err(kernel),
+                (Err(error), None) => return Err(error),
+            },
+            (None, None) => return Err(Error::NotFetched { asked: one.to_string(), fetched: cache.fetched() }),
         });
     }
     chosen
         .into_iter()
         .map(|one| match one {
             Err(kernel) => Ok(kernel),
-            Ok(found) => match cache.kernels().into_iter().find(|kernel| kernel.version() == found.version) {
-                Some(kernel) => Ok(kernel),
-                None => offer.fetch(found, cache, progress),
-            },
+            Ok((offer, found)) => {
+                let same = |kernel: &Kernel| kernel.arch() == found.series.arch() && kernel.version() == found.version;
+                match cache.kernels().into_iter().find(same) {
+                    Some(kernel) => Ok(kernel),
+                    None => offer.fetch(found, cache, progress),
+                }
+            }
         })
         .collect()
 }

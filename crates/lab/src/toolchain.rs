@@ -1,4 +1,4 @@
-//! Builds the program that runs in the emulated server: static, aarch64, without a C compiler for it.
+//! Builds the program that runs in the emulated server: static, for its architecture, without a C compiler for it.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -6,17 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::arch::Arch;
 use crate::archive::{self, Archive, Mirror};
 use crate::cache::Cache;
 use crate::command;
 use crate::error::Error;
 use crate::progress::Progress;
 
-const MUSL: &str = "aarch64-unknown-linux-musl";
-const GNU: &str = "aarch64-unknown-linux-gnu";
-
 /// A ready-made program, for machines that cannot build one.
-const GIVEN: &str = "BARTENDER_GUEST";
+const fn given(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Arm64 => "BARTENDER_GUEST",
+        Arch::Amd64 => "BARTENDER_GUEST_AMD64",
+    }
+}
 /// Set to `debian`, Debian's toolchain is used even where rustup has one: the way to try it out.
 const CHOICE: &str = "BARTENDER_TOOLCHAIN";
 
@@ -39,49 +42,67 @@ pub(crate) enum Toolchain {
     Rustup,
     /// Debian's Rust, unpacked in this folder, with Debian's C library for arm64.
     Debian(PathBuf),
+    /// The user's own Rust for this very machine, with the C compiler that is installed.
+    Native,
 }
 
 impl Toolchain {
     /// Finds one, or fetches one.
-    pub(crate) fn find_or_fetch(cache: &Cache, progress: Progress) -> Result<Self, Error> {
-        if let Some(given) = std::env::var_os(GIVEN).map(PathBuf::from) {
-            return Ok(Self::Given(given));
+    pub(crate) fn find_or_fetch(cache: &Cache, arch: Arch, progress: Progress) -> Result<Self, Error> {
+        let given = given(arch);
+        if let Some(path) = std::env::var_os(given).map(PathBuf::from) {
+            return Ok(Self::Given(path));
         }
         if command::in_path("cargo").is_none() && std::env::var_os("CARGO").is_none() {
             return Err(Error::NoGuest {
+                arch,
                 why: "there is no cargo in PATH to build one".to_owned(),
-                remedy: format!("install Rust, or set {GIVEN} to a static aarch64 bartender"),
+                remedy: format!("install Rust, or set {given} to a static {} bartender", arch.instructions()),
             });
         }
+        let (musl, _) = arch.targets();
         let debian = root(cache);
-        if std::env::var_os(CHOICE).is_none_or(|choice| choice != "debian") {
-            if has_target(MUSL) {
+        let choice = std::env::var_os(CHOICE).is_some_and(|choice| choice == "debian");
+        if !choice || arch != Arch::Arm64 {
+            if has_target(musl) {
                 return Ok(Self::Rustup);
             }
-            if debian.is_dir() {
+            if arch == Arch::Arm64 && debian.is_dir() {
                 return Ok(Self::Debian(debian));
             }
-            if add_target(MUSL, progress) && has_target(MUSL) {
+            if add_target(musl, progress) && has_target(musl) {
                 return Ok(Self::Rustup);
             }
         }
-        if !debian.is_dir() {
-            fetch(cache, &debian, progress)?;
+        match arch {
+            Arch::Arm64 => {
+                if !debian.is_dir() {
+                    fetch(cache, &debian, progress)?;
+                }
+                Ok(Self::Debian(debian))
+            }
+            _ if arch == Arch::OWN => Ok(Self::Native),
+            Arch::Amd64 => Err(Error::NoGuest {
+                arch,
+                why: format!("rustup has no target {musl}"),
+                remedy: format!("make `rustup target add {musl}` work, or set {given} to a static x86-64 bartender"),
+            }),
         }
-        Ok(Self::Debian(debian))
     }
 
     /// In words.
-    pub(crate) fn describe(&self) -> String {
+    pub(crate) fn describe(&self, arch: Arch) -> String {
+        let (given, target) = (given(arch), self.target(arch));
         match self {
-            Self::Given(path) => format!("{} as it is ({GIVEN})", path.display()),
-            Self::Rustup => format!("this machine's Rust, target {MUSL}"),
-            Self::Debian(folder) => format!("Debian's Rust in {}, target {GNU}", folder.display()),
+            Self::Given(path) => format!("{} as it is ({given})", path.display()),
+            Self::Rustup | Self::Native => format!("this machine's Rust, target {target}"),
+            Self::Debian(folder) => format!("Debian's Rust in {}, target {target}", folder.display()),
         }
     }
 
-    fn target(&self) -> &'static str {
-        if matches!(self, Self::Debian(_)) { GNU } else { MUSL }
+    fn target(&self, arch: Arch) -> &'static str {
+        let (musl, gnu) = arch.targets();
+        if matches!(self, Self::Debian(_) | Self::Native) { gnu } else { musl }
     }
 
     /// Sets up a cargo command to build with it.
@@ -90,9 +111,11 @@ impl Toolchain {
             Self::Given(_) => Vec::new(),
             // Rust's own linker and musl's start files come with the target.
             Self::Rustup => vec!["-Clinker=rust-lld".to_owned()],
+            Self::Native => vec!["-Ctarget-feature=+crt-static".to_owned()],
             Self::Debian(root) => {
                 cargo.env("RUSTC", root.join(WRAPPER));
                 let lld = rust_lld().or_else(|| command::in_path("ld.lld")).ok_or_else(|| Error::NoGuest {
+                    arch: Arch::Arm64,
                     why: "there is no linker for aarch64".to_owned(),
                     remedy: "install the package lld".to_owned(),
                 })?;
@@ -121,20 +144,17 @@ fn root(cache: &Cache) -> PathBuf {
 }
 
 /// The source of the workspace this was built from.
-fn workspace() -> Result<PathBuf, Error> {
+fn workspace() -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = here.ancestors().nth(2).filter(|folder| folder.join("crates/bartender/Cargo.toml").is_file());
-    folder.map(Path::to_owned).ok_or_else(|| Error::NoGuest {
-        why: format!("the source that this was built from is no longer beside {}", here.display()),
-        remedy: format!("set {GIVEN} to a static aarch64 bartender, or build this program again from its source"),
-    })
+    folder.map(Path::to_owned)
 }
 
 /// What a program says on standard output, where it is run in the workspace (which may choose a toolchain).
 fn answer(program: &str, words: &[&str]) -> Option<String> {
     let mut ask = Command::new(program);
     ask.args(words);
-    if let Ok(folder) = workspace() {
+    if let Some(folder) = workspace() {
         ask.current_dir(folder);
     }
     let output = command::run(&mut ask, ASK_LIMIT, &Progress::silent().step(""), || {}).ok()?;
@@ -144,7 +164,7 @@ fn answer(program: &str, words: &[&str]) -> Option<String> {
 /// Whether the user's own Rust has a target, with what linking for it takes.
 fn has_target(target: &str) -> bool {
     // What musl needs of a C library comes in a folder of its own; the bare-metal target needs none.
-    let part = if target == MUSL { "self-contained" } else { "" };
+    let part = if target.ends_with("musl") { "self-contained" } else { "" };
     let folder = answer("rustc", &["--print", "target-libdir", "--target", target]);
     folder.is_some_and(|folder| Path::new(&folder).join(part).is_dir()) && rust_lld().is_some()
 }
@@ -164,7 +184,7 @@ fn add_target(target: &str, progress: Progress) -> bool {
     let step = progress.step(format!("asking rustup for {target}"));
     let mut add = Command::new("rustup");
     add.args(["target", "add", target]);
-    if let Ok(folder) = workspace() {
+    if let Some(folder) = workspace() {
         add.current_dir(folder);
     }
     command::run(&mut add, RUSTUP_LIMIT, &step, || {}).is_ok_and(|output| output.success())
@@ -177,9 +197,14 @@ fn fetch(cache: &Cache, target: &Path, progress: Progress) -> Result<(), Error> 
     let mirror = Mirror::of_this_machine(cache, what)?;
     let archive = Archive::cross(cache, &mirror)?;
     archive.update(progress)?.map_err(|why| Error::OutOfReach { why, fetched: cache.fetched() })?;
+    let (musl, _) = Arch::Arm64.targets();
     let missing = |package: &str| Error::NoGuest {
-        why: format!("rustup has no target {MUSL} and the archive no package {package} that is new enough"),
-        remedy: format!("make `rustup target add {MUSL}` work, or set {GIVEN} to a static aarch64 bartender"),
+        arch: Arch::Arm64,
+        why: format!("rustup has no target {musl} and the archive no package {package} that is new enough"),
+        remedy: format!(
+            "make `rustup target add {musl}` work, or set {} to a static aarch64 bartender",
+            given(Arch::Arm64)
+        ),
     };
     let newest = archive.versions(&["rustc-web".to_owned()])?.into_iter().map(|(_, version, _)| version);
     let newest = newest.filter(|version| minor(version) >= minor(env!("CARGO_PKG_RUST_VERSION")));
@@ -242,24 +267,39 @@ fn script(path: &Path, text: &str) -> Result<(), Error> {
 
 /// Builds the program for the emulated server, or finds that it is up to date, and returns its path.
 ///
-/// `BARTENDER_GUEST`, if set, names a static aarch64 bartender to be used instead.
+/// `BARTENDER_GUEST`, if set, names a static aarch64 bartender to be used instead; `BARTENDER_GUEST_AMD64` one for x86-64.
 ///
 /// # Errors
 /// [`Error::NoGuest`] if there is no way to build it, [`Error::Command`] with what the compiler said if that fails.
-pub fn build_guest(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> {
+pub fn build_guest(cache: &Cache, arch: Arch, progress: Progress) -> Result<PathBuf, Error> {
     let toolchain = {
         let _lock = cache.lock()?;
-        Toolchain::find_or_fetch(cache, progress)?
+        Toolchain::find_or_fetch(cache, arch, progress)?
     };
     if let Toolchain::Given(path) = toolchain {
-        return checked(&path);
+        return checked(&path, arch);
     }
-    let (mut cargo, folder) = cargo(cache, "bartender", toolchain.target())?;
+    let target = toolchain.target(arch);
+    let workspace = workspace().ok_or_else(|| Error::NoGuest { arch, why: gone(), remedy: again(given(arch)) })?;
+    let (mut cargo, folder) = cargo(cache, &workspace, "bartender", target)?;
     toolchain.equip(&mut cargo)?;
-    let step = progress.step("building bartender for the emulated server");
+    let step = progress.step(format!("building bartender for the emulated server ({})", arch.debian()));
     let output = command::run(&mut cargo, BUILD_LIMIT, &step, || {})?;
-    output.checked(&format!("mend the source, or set {GIVEN} to a static aarch64 bartender"))?;
-    checked(&folder.join(toolchain.target()).join("guest/bartender"))
+    output.checked(&format!(
+        "mend the source, or set {} to a static {} bartender",
+        given(arch),
+        arch.instructions()
+    ))?;
+    checked(&folder.join(target).join("guest/bartender"), arch)
+}
+
+/// What to say where the source is no longer there.
+fn gone() -> String {
+    format!("the source that this was built from is no longer beside {}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn again(given: &str) -> String {
+    format!("set {given} to a program built elsewhere, or build this program again from its source")
 }
 
 /// The folder of a workspace's targets. Each has its own: to cargo a package of another checkout is the same package, and by the
@@ -271,16 +311,15 @@ fn of_workspace(workspace: &Path) -> String {
 }
 
 /// A cargo that builds the program of a package for a target in the cache, and the folder of its targets.
-fn cargo(cache: &Cache, package: &str, target: &str) -> Result<(Command, PathBuf), Error> {
-    let workspace = workspace()?;
-    let folder = cache.sub("target")?.join(of_workspace(&workspace));
+fn cargo(cache: &Cache, workspace: &Path, package: &str, target: &str) -> Result<(Command, PathBuf), Error> {
+    let folder = cache.sub("target")?.join(of_workspace(workspace));
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .args(["build", "--message-format=short", "--package", package, "--bin", package, "--profile", "guest"])
         .args(["--target", target])
         .arg("--target-dir")
         .arg(&folder)
-        .current_dir(&workspace);
+        .current_dir(workspace);
     // What the caller's own build was set to is not meant for this one.
     for name in
         ["RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR", "RUSTC", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"]
@@ -300,7 +339,8 @@ pub fn build_bare(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> {
     if let Some(given) = std::env::var_os(BARE_GIVEN).map(PathBuf::from) {
         return Ok(given);
     }
-    let (mut cargo, folder) = cargo(cache, "el2", BARE)?;
+    let workspace = workspace().ok_or_else(|| Error::NoBare { why: gone(), remedy: again(BARE_GIVEN) })?;
+    let (mut cargo, folder) = cargo(cache, &workspace, "el2", BARE)?;
     cargo.env_remove("CARGO_ENCODED_RUSTFLAGS");
     let there = || has_target(BARE) || add_target(BARE, progress) && has_target(BARE);
     if !there() {
@@ -317,8 +357,8 @@ pub fn build_bare(cache: &Cache, progress: Progress) -> Result<PathBuf, Error> {
     Ok(folder.join(BARE).join("guest/el2"))
 }
 
-/// The path, if a static aarch64 program is there.
-fn checked(path: &Path) -> Result<PathBuf, Error> {
+/// The path, if a static program for that architecture is there.
+fn checked(path: &Path, arch: Arch) -> Result<PathBuf, Error> {
     use object::read::elf::{FileHeader, ProgramHeader};
     let bytes = fs::read(path).map_err(Error::file("read", path))?;
     let fits = || {
@@ -326,14 +366,15 @@ fn checked(path: &Path) -> Result<PathBuf, Error> {
         let endian = header.endian().ok()?;
         let segments = header.program_headers(endian, &*bytes).ok()?;
         let interpreted = segments.iter().any(|segment| segment.p_type(endian) == object::elf::PT_INTERP);
-        Some(header.e_machine(endian) == object::elf::EM_AARCH64 && !interpreted)
+        Some(header.e_machine(endian) == arch.elf() && !interpreted)
     };
     if fits() == Some(true) {
         return Ok(path.to_owned());
     }
     Err(Error::NoGuest {
-        why: format!("{} is no static aarch64 program", path.display()),
-        remedy: format!("set {GIVEN} to one, or unset it to have it built"),
+        arch,
+        why: format!("{} is no static {} program", path.display(), arch.instructions()),
+        remedy: format!("set {} to one, or unset it to have it built", given(arch)),
     })
 }
 
@@ -358,11 +399,12 @@ mod tests {
         let own = crate::cache::tests::Own::new("guest");
         let file = own.0.sub("x").unwrap().join("program");
         fs::write(&file, crate::poweroff_init()).unwrap();
-        assert_eq!(checked(&file).unwrap(), file);
+        assert_eq!(checked(&file, Arch::Arm64).unwrap(), file);
+        assert!(checked(&file, Arch::Amd64).is_err());
         for wrong in [&b""[..], b"#!/bin/sh", &fs::read("/proc/self/exe").unwrap()] {
             fs::write(&file, wrong).unwrap();
-            let message = checked(&file).unwrap_err().to_string();
-            assert!(message.contains(GIVEN), "{message}");
+            let message = checked(&file, Arch::Arm64).unwrap_err().to_string();
+            assert!(message.contains(given(Arch::Arm64)), "{message}");
         }
     }
 

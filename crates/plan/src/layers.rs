@@ -2,7 +2,11 @@
 
 use host::{Bar, Function, Hole, Host};
 use memtype::MemoryType;
+use memtype::guarantee::{Question, Standing};
+use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+
+use crate::{bus, process, seat::Seat, slot, verdict};
 
 /// A way to map a BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -18,6 +22,34 @@ pub enum Way {
     SysfsWriteCombine,
     /// Not mapped: every access of a guest exits, and the VMM does it by pread and pwrite on the VFIO region.
     Trap,
+}
+
+impl Way {
+    /// All, in their order.
+    pub const ALL: [Self; 5] = [Self::Vfio, Self::VfioWriteCombine, Self::Sysfs, Self::SysfsWriteCombine, Self::Trap];
+
+    /// As JSON and the command line have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Vfio => "vfio",
+            Self::VfioWriteCombine => "vfio-write-combine",
+            Self::Sysfs => "sysfs",
+            Self::SysfsWriteCombine => "sysfs-write-combine",
+            Self::Trap => "trap",
+        }
+    }
+    /// For people: what is mapped.
+    #[must_use]
+    pub fn says(self, bar: u8) -> String {
+        match self {
+            Self::Vfio => format!("VFIO region {bar}"),
+            Self::VfioWriteCombine => format!("VFIO region {bar}, write-combining"),
+            Self::Sysfs => format!("sysfs resource{bar}"),
+            Self::SysfsWriteCombine => format!("sysfs resource{bar}_wc"),
+            Self::Trap => String::from("trapped"),
+        }
+    }
 }
 
 /// How sure something is.
@@ -46,6 +78,19 @@ pub enum Answer {
     NotAsked,
 }
 
+impl Answer {
+    /// In a word, as the verdict of a run has it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Yes => "yes",
+            Self::Maybe => "maybe",
+            Self::No => "no",
+            Self::NotAsked => "not asked",
+        }
+    }
+}
+
 /// A layer: what it makes of the mapping, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Layer {
@@ -61,11 +106,29 @@ pub struct Layer {
 }
 
 /// The memory type under the name it has in files: `arm64:normal-nc`.
-fn name<S: Serializer>(ty: &Option<MemoryType>, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn name<S: Serializer>(ty: &Option<MemoryType>, to: S) -> Result<S::Ok, S::Error> {
     match ty {
         Some(ty) => to.collect_str(ty),
         None => to.serialize_none(),
     }
+}
+
+/// `{"ok": true}`, or `{"ok": false, "why": "..."}`.
+fn outcome<S: Serializer>(it: &Result<(), String>, to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(1 + usize::from(it.is_err())))?;
+    map.serialize_entry("ok", &it.is_ok())?;
+    if let Err(why) = it {
+        map.serialize_entry("why", why)?;
+    }
+    map.end()
+}
+
+/// `{"is": "yes", "why": "..."}`.
+fn answer<S: Serializer>((is, why): &(Answer, String), to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(2))?;
+    map.serialize_entry("is", is)?;
+    map.serialize_entry("why", why)?;
+    map.end()
 }
 
 /// What a guest gets for what it asks in its own page tables.
@@ -78,6 +141,7 @@ pub struct Gets {
     #[serde(serialize_with = "name")]
     pub gets: Option<MemoryType>,
     /// Whether an unaligned access works; if not, who takes the fault.
+    #[serde(serialize_with = "outcome")]
     pub unaligned: Result<(), String>,
 }
 
@@ -87,6 +151,7 @@ pub struct Layers {
     /// The way.
     pub way: Way,
     /// Whether it can be had on this machine now; if not, why.
+    #[serde(serialize_with = "outcome")]
     pub available: Result<(), String>,
     /// The bus.
     pub bus: Layer,
@@ -97,10 +162,13 @@ pub struct Layers {
     /// What a guest may ask, and gets.
     pub guest: Vec<Gets>,
     /// Does a guest's driver that maps it write-combining work?
+    #[serde(serialize_with = "answer")]
     pub works: (Answer, String),
     /// Are its bursts combined?
+    #[serde(serialize_with = "answer")]
     pub fast: (Answer, String),
     /// Can it harm the host or others?
+    #[serde(serialize_with = "answer")]
     pub safe: (Answer, String),
     /// What to do about it, the most useful first.
     pub advice: Vec<String>,
@@ -108,6 +176,106 @@ pub struct Layers {
 
 /// Every way to map a BAR, in the order of [`Way`].
 #[must_use]
-pub fn layers(_host: &Host, _function: &Function, _bar: &Bar) -> Vec<Layers> {
-    todo!()
+pub fn layers(host: &Host, function: &Function, bar: &Bar) -> Vec<Layers> {
+    let seat = Seat::new(host, function, bar);
+    let bus = bus::layer(&seat);
+    Way::ALL.into_iter().map(|way| one(&seat, way, &bus)).collect()
+}
+
+fn one(seat: &Seat<'_>, way: Way, bus: &Layer) -> Layers {
+    let blocks = process::blocks(seat, way);
+    let vma = process::vma(seat, way);
+    let slot = slot::slot(seat, way);
+    let verdict = verdict::verdict(seat, way, &slot);
+    let mut advice: Vec<String> = blocks.iter().filter_map(|b| b.remedy.clone()).collect();
+    advice.extend(verdict.advice);
+    let available = match blocks.as_slice() {
+        [] => Ok(()),
+        some => Err(some.iter().map(|b| b.why.as_str()).collect::<Vec<_>>().join("; ")),
+    };
+    Layers {
+        way,
+        available,
+        bus: bus.clone(),
+        vma,
+        stage2: slot.layer,
+        guest: slot.guest,
+        works: verdict.works,
+        fast: verdict.fast,
+        safe: verdict.safe,
+        advice,
+    }
+}
+
+/// The best a guest can get of a BAR.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Glance {
+    /// By which way: one that is available now, else the one that would be had, were what is in the way of it done.
+    pub way: Way,
+    /// Whether it can be had now; if not, why.
+    #[serde(serialize_with = "outcome")]
+    pub available: Result<(), String>,
+    /// What a guest that asks for write-combining gets; nothing if that is not known.
+    #[serde(serialize_with = "name")]
+    pub gets: Option<MemoryType>,
+    /// As in [`Layers`].
+    pub works: Answer,
+    /// As in [`Layers`].
+    pub fast: Answer,
+    /// As in [`Layers`].
+    pub safe: Answer,
+}
+
+/// The best a guest can get of a BAR: of the ways through VFIO, since no other confines the device's DMA. Nothing of an I/O BAR.
+#[must_use]
+pub fn at_a_glance(host: &Host, function: &Function, bar: &Bar) -> Option<Glance> {
+    if bar.io {
+        return None;
+    }
+    let seat = Seat::new(host, function, bar);
+    let bus = bus::layer(&seat);
+    let direct = one(&seat, Way::Vfio, &bus);
+    let alias = one(&seat, Way::VfioWriteCombine, &bus);
+    let better = alias.available.is_ok() && alias.fast.0 == Answer::Yes && direct.fast.0 != Answer::Yes;
+    let mut best = if better { alias } else { direct };
+    if !process::mappable(&seat) {
+        best = one(&seat, Way::Trap, &bus);
+    }
+    Some(Glance {
+        way: best.way,
+        gets: best.asked_wc().and_then(|g| g.gets),
+        available: best.available,
+        works: best.works.0,
+        fast: best.fast.0,
+        safe: best.safe.0,
+    })
+}
+
+impl Layers {
+    /// What a guest gets that asks for write-combining: by the type in which its architecture has it.
+    #[must_use]
+    pub fn asked_wc(&self) -> Option<&Gets> {
+        self.guest.iter().find(|g| g.asks.is_some_and(is_wc))
+    }
+}
+
+/// Whether it is what an architecture has for write-combining: what Linux's `pgprot_writecombine` gives there.
+pub(crate) fn is_wc(ty: MemoryType) -> bool {
+    let entry = memtype::linux::of(ty.arch(), memtype::linux::Helper::PgprotWritecombine);
+    entry.and_then(|e| e.ty) == Some(ty)
+}
+
+/// Whether writes may be merged.
+pub(crate) fn gathers(ty: MemoryType) -> bool {
+    ty.guarantee(Question::Gather).is_some_and(|g| g.standing != Standing::Forbidden)
+}
+
+/// Whether a cache may hold it.
+pub(crate) fn cacheable(ty: MemoryType) -> bool {
+    ty.guarantee(Question::Cached).is_some_and(|g| g.standing != Standing::Forbidden)
+}
+
+/// Whether the CPU may read it ahead.
+pub(crate) fn reads_ahead(ty: MemoryType) -> bool {
+    ty.guarantee(Question::SpeculativeRead).is_some_and(|g| g.standing != Standing::Forbidden)
 }

@@ -4,6 +4,18 @@
 //! rests on it.
 #![forbid(unsafe_code)]
 
+mod bus;
+mod kernel;
 mod layers;
+mod process;
+pub mod request;
+mod seat;
+mod slot;
+mod verdict;
+mod vm;
 
 pub use layers::*;
+pub use request::{
+    BarRequest, DeviceRequest, GuestFirmware, GuestIommu, PartRequest, RequestError, SnoopWish, VmRequest, Want,
+};
+pub use vm::*;

@@ -7,6 +7,7 @@
 //! report page means) is
 //! pure and stands in modules of its own: [`fit`], [`reach`], [`log`], [`trace`], [`report`], [`regs`].
 
+mod ask;
 pub mod error;
 pub mod fit;
 pub mod log;
@@ -21,6 +22,7 @@ mod host;
 #[path = "elsewhere.rs"]
 mod host;
 
+pub use ask::ask_kvm;
 pub use error::Error;
 pub use host::Host;
 pub use platform::Bdf;

@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use ::lab::{Cache, Progress, Series};
+use ::lab::{Arch, Cache, Progress, Series};
 use serde::Serialize;
 
 use super::Result;
 use crate::show::{self, FAINT, GOOD, STRONG, paint};
-use crate::{able, machine, suite};
+use crate::{able, hostlab, machine, suite};
 
 const HELP: &str = concat!(
     "An emulated server is QEMU (9.1 or newer, with EL2, SMMUv3 and PCIe), a Debian arm64 kernel, and this program as its
 first process. All of it is fetched into one folder, $BARTENDER_CACHE, or bartender/ in the user's cache folder;
-nothing is installed, and no right is needed but to write there. A kernel is named by its series, 6.12, or newest.
+nothing is installed, and no right is needed but to write there. A kernel is named by its series, 6.12, or newest;
+x86-6.12 is one for amd64, on a PC with VT-d: commands run there, scenarios do not.
 
 ",
     examples![
@@ -26,7 +27,9 @@ nothing is installed, and no right is needed but to write there. A kernel is nam
   bartender lab run 6.1 scenarios
       as `bartender run scenarios --on lab:6.1`
   bartender lab bench 6.1 scenarios
-      the time that takes, beside a boot of the same kernel that powers off at once"
+      the time that takes, beside a boot of the same kernel that powers off at once
+  bartender lab host 6.12 -- inspect
+      what `inspect` says there, with an ivshmem, an edu, an NVMe controller and a display on the bus"
 );
 
 /// The arguments.
@@ -65,6 +68,9 @@ enum What {
         #[command(flatten)]
         run: super::run::Args,
     },
+    /// Run commands of bartender there, on devices that come and go
+    #[command(after_help = hostlab::help())]
+    Host(hostlab::Args),
     /// Measure a run beside a boot that powers off at once, in pairs
     Bench {
         /// The kernel's series
@@ -102,6 +108,7 @@ pub fn run(args: Args) -> Result {
         What::Setup { kernels, refresh, json } => setup(&kernels, refresh, json),
         What::List { json } => list(json),
         What::Run { kernel, run } => super::run::run(&run.on_lab(&kernel)),
+        What::Host(args) => hostlab::run(&args),
         What::Bench { kernel, paths, runs, at_most, json } => bench(&kernel, &paths, runs, at_most, json),
     }
 }
@@ -109,11 +116,17 @@ pub fn run(args: Args) -> Result {
 #[derive(Serialize)]
 struct SetUp {
     cache: String,
+    machines: Vec<Machine>,
+    kernels: Vec<Fetched>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Machine {
+    arch: &'static str,
     qemu: String,
     toolchain: String,
     guest: String,
-    kernels: Vec<Fetched>,
-    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -128,12 +141,19 @@ fn setup(kernels: &[String], refresh: bool, json: bool) -> Result {
     let cache = Cache::user().map_err(text)?;
     let progress = Progress::stderr();
     let setup = ::lab::setup(&cache, &series, refresh, progress).map_err(text)?;
-    let guest = ::lab::build_guest(&cache, progress).map_err(text)?;
+    let mut machines = Vec::new();
+    for (arch, qemu, toolchain) in setup.machines {
+        let guest = ::lab::build_guest(&cache, arch, progress).map_err(text)?;
+        machines.push(Machine {
+            arch: arch.debian(),
+            qemu: format!("{} {}", qemu.version(), qemu.program().display()),
+            toolchain,
+            guest: guest.display().to_string(),
+        });
+    }
     let done = SetUp {
         cache: cache.folder().display().to_string(),
-        qemu: format!("{} {}", setup.qemu.version(), setup.qemu.program().display()),
-        toolchain: setup.toolchain,
-        guest: guest.display().to_string(),
+        machines,
         kernels: setup
             .kernels
             .iter()
@@ -150,13 +170,14 @@ fn setup(kernels: &[String], refresh: bool, json: bool) -> Result {
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = String::new();
-    for (what, value) in
-        [("cache", &done.cache), ("qemu", &done.qemu), ("builds with", &done.toolchain), ("guest program", &done.guest)]
-    {
-        let _ = writeln!(out, "{:<14}{value}", paint(FAINT, what));
+    let _ = writeln!(out, "{:<14}{}", paint(FAINT, "cache"), done.cache);
+    for Machine { arch, qemu, toolchain, guest } in &done.machines {
+        for (what, value) in [("qemu", qemu), ("builds with", toolchain), ("guest program", guest)] {
+            let _ = writeln!(out, "{:<14}{arch:<10}{value}", paint(FAINT, what));
+        }
     }
     for k in &done.kernels {
-        let _ = writeln!(out, "{:<14}{:<7}{} ({})", paint(FAINT, "kernel"), k.series, k.release, k.version);
+        let _ = writeln!(out, "{:<14}{:<10}{} ({})", paint(FAINT, "kernel"), k.series, k.release, k.version);
     }
     for note in &done.notes {
         out.push_str(&show::wrapped("note: ", note));
@@ -174,10 +195,10 @@ fn list(json: bool) -> Result {
         return Ok(ExitCode::SUCCESS);
     }
     let mut out = String::new();
-    let _ = writeln!(out, "{}", paint(FAINT, format!("{:<8}{:<26}{:<24}here", "series", "version", "from")));
+    let _ = writeln!(out, "{}", paint(FAINT, format!("{:<10}{:<26}{:<24}here", "series", "version", "from")));
     for k in &listing.kernels {
         let here = if k.fetched { "yes" } else { "-" };
-        let _ = writeln!(out, "{:<8}{:<26}{:<24}{here}", paint(STRONG, k.series), k.version, k.suite);
+        let _ = writeln!(out, "{:<10}{:<26}{:<24}{here}", paint(STRONG, k.series), k.version, k.suite);
     }
     if let Some(why) = &listing.offline {
         out.push_str(&show::wrapped("note: ", &format!("only what is here: {why}")));
@@ -203,7 +224,7 @@ fn bench(kernel: &str, paths: &[std::path::PathBuf], runs: u32, at_most: Option<
     let progress = Progress::stderr();
     let setup = ::lab::setup(&cache, &[series], false, progress).map_err(text)?;
     let kernel = setup.kernels.first().ok_or_else(|| String::from("no kernel"))?;
-    let program = ::lab::build_guest(&cache, progress).map_err(text)?;
+    let program = ::lab::build_guest(&cache, Arch::Arm64, progress).map_err(text)?;
     let init = std::fs::read(&program).map_err(|e| format!("cannot read {}: {e}", program.display()))?;
     let can: Vec<&suite::Case> = cases.iter().filter(|c| able::on_linux(&c.scenario).is_ok()).collect();
     let boot = machine::boot(kernel, &init, machine::CPU, &can)?;

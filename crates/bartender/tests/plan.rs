@@ -1,0 +1,70 @@
+//! `bartender plan`: what people read, and what it refuses to read.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "../../plan/tests/common/mod.rs"]
+mod machines;
+
+use bartender::cmd::plan::text;
+use common::refused;
+use memtype::Arch;
+use plan::request::request;
+
+const VMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plan/tests/vms");
+
+fn printed(arch: Arch, release: &str, file: &str) -> String {
+    let asked = request(file, &std::fs::read_to_string(format!("{VMS}/{file}")).unwrap()).unwrap();
+    plain(&text(&plan::vm(&machines::machine(arch, release), &asked)))
+}
+
+/// Without colours, as where the output is no terminal.
+fn plain(text: &str) -> String {
+    let mut out = String::new();
+    for piece in text.split('\u{1b}') {
+        let from =
+            if out.is_empty() && !text.starts_with('\u{1b}') { 0 } else { piece.find('m').map_or(0, |at| at + 1) };
+        out.push_str(&piece[from..]);
+    }
+    out
+}
+
+#[test]
+fn one_block_for_each_device_and_short_lines() {
+    for file in ["gpu.toml", "least.toml", "refused.toml", "trapped.toml"] {
+        for (arch, release) in
+            [(Arch::Arm64, "6.1.192"), (Arch::Arm64, "7.2.13"), (Arch::X86, "6.12.107"), (Arch::Riscv, "7.2.13")]
+        {
+            let text = printed(arch, release, file);
+            for line in text.lines() {
+                assert!(
+                    line.chars().count() <= 100 && !line.ends_with(' '),
+                    "{file} {arch} {release}: {line:?}\n{text}"
+                );
+            }
+            assert!(text.contains("0000:01:00.0\n  file        /dev/vfio/7\n"), "{text}");
+        }
+    }
+    let text = printed(Arch::Arm64, "6.12.107", "gpu.toml");
+    for line in [
+        "The VM can be had on Linux 6.12.107, arm64.",
+        "              0x10000        0xfff0000      direct  write-combine  0x200000 + 0x10000",
+        "    guest     device-ngnrne, device-ngnre, device-gre, normal-nc, normal-wb → normal-nc",
+        "    stage 2   as of BAR 0",
+        "  IORT        root complex: CCA 1, CPM 1, DACS 1, CANWBS 0",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
+    assert!(printed(Arch::Arm64, "6.12.107", "refused.toml").contains("0000:01:00.0 BARs 0, 2: the VM has MTE"));
+}
+
+#[test]
+fn what_is_no_vm_is_refused_with_its_line() {
+    let file = std::env::temp_dir().join(format!("bartender-plan-{}.toml", std::process::id()));
+    std::fs::write(&file, "[vm]\n\narch = \"sparc\"\n").unwrap();
+    let path = file.to_str().unwrap();
+    let says = refused(&["plan", path]);
+    assert!(says.contains(&format!("{path}:3: ")) && says.contains("arm64"), "{says}");
+    std::fs::remove_file(&file).unwrap();
+    assert!(refused(&["plan", path]).contains("--example"));
+    assert!(refused(&["plan"]).contains("VM.toml"));
+}
