@@ -217,7 +217,7 @@ impl Idiom {
             Self::Loop(Width::U16) => "loop of 2-byte stores",
             Self::Loop(Width::U32) => "loop of 4-byte stores",
             Self::Loop(Width::U64) => "loop of 8-byte stores",
-            Self::Line => "8 x 8 bytes, straight",
+            Self::Line => "8 x 8 bytes in a row",
             Self::Pair => "4 x STP",
             Self::Simd if arm => "ST1 of 4 vectors",
             Self::Simd => "4 x MOVDQA",

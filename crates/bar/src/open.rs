@@ -276,9 +276,7 @@ impl fmt::Display for Ways<'_> {
         let width = self.0.iter().map(|one| one.way.name().len()).max().unwrap_or(0);
         for Tried { way, why } in self.0 {
             write!(f, "\n{way:<width$}  {why}")?;
-            if !why.remedy().is_empty() {
-                write!(f, "\n{:width$}  -> {}", "", why.remedy())?;
-            }
+            why.remedy().lines().try_for_each(|line| write!(f, "\n{:width$}  -> {line}", ""))?;
         }
         Ok(())
     }

@@ -546,7 +546,7 @@ impl Probe<'_> {
         let len = self.window.len();
         for stores in [0usize, 1, 8, 64, 512].into_iter().filter(|s| 8 * s <= len) {
             let mut summary = None;
-            let what = format!("drain after {stores} stores");
+            let what = format!("drain and clock after {stores} stores");
             self.test("drain", &what, |it| {
                 let mut samples = Vec::with_capacity(200);
                 for _ in 0..200 {
@@ -560,7 +560,7 @@ impl Probe<'_> {
                     || (String::new(), Verdict::NotTested),
                     |s| {
                         (
-                            format!("{:>7}  (99 %: {}, the clock included)", Nanoseconds(s.p50), Nanoseconds(s.p99)),
+                            format!("{:>7}  (99 %: {})", Nanoseconds(s.p50), Nanoseconds(s.p99)),
                             Verdict::ObservedAlways(200),
                         )
                     },
@@ -589,7 +589,13 @@ fn said(seen: &[(Combining, Vec<Point>)], median: &[Point]) -> (String, Verdict)
     let (combined, separate, nothing) =
         (count(Combining::Combined), count(Combining::Separate), count(Combining::NoBus));
     let cost = Fit::of(median)
-        .map(|f| format!("{} a line, {} a store", Nanoseconds(f.line.max(0.0)), Nanoseconds(f.store.max(0.0))))
+        .map(|f| {
+            format!(
+                "{} for each line and {} for each store",
+                Nanoseconds(f.line.max(0.0)),
+                Nanoseconds(f.store.max(0.0))
+            )
+        })
         .unwrap_or_default();
     if 2 * nothing >= of {
         return ("as fast as ordinary memory: time says nothing".into(), Verdict::NotTested);

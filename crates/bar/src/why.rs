@@ -42,7 +42,7 @@ impl Why {
     pub(crate) fn no(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self::No { what: what.into(), remedy: remedy.into() }
     }
-    /// What would help; empty if nothing does.
+    /// What would help; empty if nothing does. Commands to type have lines of their own.
     #[must_use]
     pub fn remedy(&self) -> &str {
         match self {

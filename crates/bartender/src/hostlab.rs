@@ -1,6 +1,9 @@
 //! Commands of this program in an emulated host: what people type, turned into a [`lab::Session`], and what came of it,
 //! printed.
 
+pub mod check;
+pub mod compare;
+
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -154,3 +154,39 @@ proptest! {
         }
     }
 }
+
+/// Beside `grep -F` of one string, on a log of 100 MB: `cargo test -p diagnose --release --test log -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn a_hundred_megabytes() {
+    use std::time::Instant;
+    let mut text = String::new();
+    for (i, line) in noise(usize::MAX).enumerate() {
+        text.push_str(&line);
+        text.push('\n');
+        if i % 100_000 == 0 {
+            text.push_str("[  812.334455] kvm [4242]: Unsupported FSC: EC=0x24 xFSC=0x21 ESR_EL2=0x92000061\n");
+        }
+        if text.len() > 100_000_000 {
+            break;
+        }
+    }
+    let file = std::env::temp_dir().join("diagnose-100mb.log");
+    std::fs::write(&file, &text).unwrap();
+    let begun = Instant::now();
+    let (found, lines) = log::read(std::fs::File::open(&file).unwrap(), |_| ()).unwrap();
+    let ours = begun.elapsed();
+    let begun = Instant::now();
+    let out = std::process::Command::new("grep").args(["-cF", "Unsupported FSC"]).arg(&file).output().unwrap();
+    let grep = begun.elapsed();
+    let hostile = "Unsupported FSC: EC=0x24 xFSC=0x21 ESR_EL2=0x92000061\n".repeat(200_000);
+    let begun = Instant::now();
+    let worst = log::scan(hostile.as_bytes());
+    let each = begun.elapsed();
+    std::fs::remove_file(&file).unwrap();
+    let count = String::from_utf8(out.stdout).unwrap().trim().parse::<u64>().unwrap();
+    assert_eq!((short(&found)[0].2, worst[0].count), (count, 200_000));
+    let per_second = lines as f64 / ours.as_secs_f64() / 1e6;
+    println!("{} MB, {lines} lines: {ours:?} ({per_second:.1} million lines/s); grep -F {grep:?}", text.len() / 1_000_000);
+    println!("every line a symptom: {:.2} million lines/s", 200_000.0 / each.as_secs_f64() / 1e6);
+}

@@ -148,8 +148,7 @@ fn midrs<S: Serializer>(midr: &Fact<Vec<Midr>>, to: S) -> Result<S::Ok, S::Error
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kvm {
-    /// arm64, `KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED` (243) on the VM: nothing where it answers 0, which a
-    /// kernel without that code says too.
+    /// arm64, `KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED` (243) on the VM; nothing if the kernel does not know it.
     pub cacheable_pfnmap: Option<bool>,
     /// arm64: `ID_AA64MMFR2_EL1` of a vCPU; bits 43:40 are FWB.
     pub mmfr2: Option<u64>,

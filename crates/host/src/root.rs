@@ -93,14 +93,18 @@ impl Root {
     pub const fn is_live(&self) -> bool {
         matches!(self.source, Source::Files { live: true, .. })
     }
-    /// Writes everything that was read through this root so far into a folder, with what was asked. No serial number is in it: only
-    /// what decides something is kept of what was read, and no serial number does.
+    /// Writes everything that was read through this root so far into a folder, with what was asked; of a snapshot, all that is in it. No
+    /// serial number is in it: only what decides something is kept of what was read, and no serial number does.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, folder: &Path, asked: &Asked) -> Result<(), Error> {
         let failed = |e: &dyn std::fmt::Display| Error(format!("{}: {e}", folder.display()));
-        let snapshot = Snapshot::new(asked.clone(), self.seen.borrow().clone());
+        let files = match &self.source {
+            Source::Saved(saved) => saved.files().clone(),
+            Source::Files { .. } => self.seen.borrow().clone(),
+        };
+        let snapshot = Snapshot::new(asked.clone(), files);
         let text = snapshot.print().map_err(|e| failed(&e))?;
         fs::create_dir_all(folder).map_err(|e| failed(&e))?;
         // Whole or not at all.
@@ -111,17 +115,37 @@ impl Root {
         })
     }
 
-    /// What is at a path: out of the snapshot, or by reading it.
-    fn entry(&self, path: &str, read: impl FnOnce(&Path) -> Entry) -> Entry {
-        if let Some(entry) = self.seen.borrow().get(path) {
-            return entry.clone();
-        }
-        let entry = match &self.source {
-            Source::Files { root, .. } => read(&root.join(path.trim_start_matches('/'))),
-            Source::Saved(read) => read.files().get(path).cloned().unwrap_or_else(|| read.missing(path)),
+    /// What is at a path, out of the snapshot or by reading it: as the kind of thing that was asked for.
+    fn look<T>(
+        &self,
+        path: &str,
+        kind: &str,
+        read: impl FnOnce(&Path) -> Entry,
+        take: impl Fn(&Entry) -> Option<T>,
+    ) -> Fact<T> {
+        let judge = |entry: &Entry| match entry {
+            Entry::Absent => Fact::Absent,
+            Entry::Why(why) => Fact::Hole(Hole { at: path.to_owned(), why: why.clone() }),
+            entry => take(entry).map_or_else(
+                || Fact::Hole(Hole { at: path.to_owned(), why: Why::Malformed(format!("not {kind}")) }),
+                Fact::Known,
+            ),
         };
-        self.seen.borrow_mut().insert(path.to_owned(), entry.clone());
-        entry
+        match &self.source {
+            Source::Saved(saved) => match saved.files().get(path) {
+                Some(entry) => judge(entry),
+                None => judge(&saved.missing(path)),
+            },
+            Source::Files { root, .. } => {
+                if let Some(entry) = self.seen.borrow().get(path) {
+                    return judge(entry);
+                }
+                let entry = read(&root.join(path.trim_start_matches('/')));
+                let fact = judge(&entry);
+                self.seen.borrow_mut().insert(path.to_owned(), entry);
+                fact
+            }
+        }
     }
     /// A file of text, without white space at its end.
     pub(crate) fn text(&self, path: &str) -> Fact<String> {
@@ -143,36 +167,30 @@ impl Root {
         most: u64,
         pick: impl FnOnce(&[u8]) -> Result<String, String>,
     ) -> Fact<String> {
-        let entry = self.entry(path, |file| match read(file, most) {
+        let read = |file: &Path| match read(file, most) {
             Ok(bytes) => pick(&bytes).map_or_else(|e| Entry::Why(Why::Malformed(e)), Entry::Text),
             Err(entry) => entry,
-        });
-        match entry {
-            Entry::Text(text) => Fact::Known(text),
-            other => other_kind(path, other, "a file of text"),
-        }
+        };
+        self.look(path, "a file of text", read, text)
     }
     /// What matters of a folder and all below it, as text. Only that is remembered.
     pub(crate) fn digest_folder(&self, path: &str, pick: impl FnOnce(&Path) -> Result<String, String>) -> Fact<String> {
-        let entry = self.entry(path, |folder| match fs::read_dir(folder) {
+        let read = |folder: &Path| match fs::read_dir(folder) {
             Ok(_) => pick(folder).map_or_else(|e| Entry::Why(Why::Failed(e)), Entry::Text),
             Err(e) => failed(&e),
-        });
-        match entry {
-            Entry::Text(text) => Fact::Known(text),
-            other => other_kind(path, other, "a folder"),
-        }
+        };
+        self.look(path, "a folder", read, text)
     }
     /// A file of bytes, whole.
     pub(crate) fn bytes(&self, path: &str, most: u64) -> Fact<Vec<u8>> {
-        let entry = self.entry(path, |file| match read(file, most) {
+        let read = |file: &Path| match read(file, most) {
             Ok(bytes) => Entry::Bytes(BTreeMap::from([(0, hex(&bytes))])),
             Err(entry) => entry,
-        });
-        match entry {
-            Entry::Bytes(pieces) => Fact::Known(pieces.get(&0).and_then(|hex| unhex(hex)).unwrap_or_default()),
-            other => other_kind(path, other, "a file of bytes"),
-        }
+        };
+        self.look(path, "a file of bytes", read, |entry| match entry {
+            Entry::Bytes(pieces) => unhex(pieces.get(&0)?),
+            _ => None,
+        })
     }
     /// A file of which pieces are read.
     pub(crate) fn pieces(&self, path: String) -> Pieces<'_> {
@@ -180,18 +198,18 @@ impl Root {
     }
     /// Where a symbolic link points.
     pub(crate) fn link(&self, path: &str) -> Fact<String> {
-        let entry = self.entry(path, |file| match fs::read_link(file) {
+        let read = |file: &Path| match fs::read_link(file) {
             Ok(to) => Entry::Link(to.to_string_lossy().into_owned()),
             Err(e) => failed(&e),
-        });
-        match entry {
-            Entry::Link(to) => Fact::Known(to),
-            other => other_kind(path, other, "a symbolic link"),
-        }
+        };
+        self.look(path, "a symbolic link", read, |entry| match entry {
+            Entry::Link(to) => Some(to.clone()),
+            _ => None,
+        })
     }
     /// The names in a folder that are of interest, sorted.
     pub(crate) fn list(&self, path: &str, keep: impl Fn(&str) -> bool) -> Fact<Vec<String>> {
-        let entry = self.entry(path, |folder| {
+        let read = |folder: &Path| {
             let names = fs::read_dir(folder).and_then(|entries| {
                 entries
                     .take(NAMES)
@@ -206,11 +224,18 @@ impl Root {
                 }
                 Err(e) => failed(&e),
             }
-        });
-        match entry {
-            Entry::List(names) => Fact::Known(names),
-            other => other_kind(path, other, "a folder"),
-        }
+        };
+        self.look(path, "a folder", read, |entry| match entry {
+            Entry::List(names) => Some(names.clone()),
+            _ => None,
+        })
+    }
+}
+
+fn text(entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::Text(text) => Some(text.clone()),
+        _ => None,
     }
 }
 
@@ -296,11 +321,13 @@ impl Pieces<'_> {
         match bytes {
             Ok(mut bytes) => {
                 bytes.truncate(size);
-                self.read.insert(at, hex(&bytes));
+                if matches!(self.root.source, Source::Files { .. }) {
+                    self.read.insert(at, hex(&bytes));
+                }
                 Fact::Known(bytes)
             }
             Err(entry) => {
-                if self.read.is_empty() {
+                if self.read.is_empty() && matches!(self.root.source, Source::Files { .. }) {
                     self.root.seen.borrow_mut().insert(self.path.clone(), entry.clone());
                 }
                 other_kind(&self.path, entry, "a file of bytes")

@@ -118,12 +118,14 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Error> {
     if bytes.len() > MOST {
         return Err(Error(format!("{} bytes; a snapshot has at most {MOST}", bytes.len())));
     }
-    let bad = |e: serde_json::Error| Error(format!("not a snapshot: {e}"));
-    let Format { format } = serde_json::from_slice(bytes).map_err(bad)?;
-    if format != FORMAT {
-        return Err(Error(format!("format {format}; this version reads {FORMAT}: save the snapshot again")));
+    // Of another format, that is what is wrong, whatever else may be.
+    let mut snapshot: Snapshot = serde_json::from_slice(bytes).map_err(|e| match serde_json::from_slice(bytes) {
+        Ok(Format { format }) if format != FORMAT => other(format),
+        _ => Error(format!("not a snapshot: {e}")),
+    })?;
+    if snapshot.format != FORMAT {
+        return Err(other(snapshot.format));
     }
-    let mut snapshot: Snapshot = serde_json::from_slice(bytes).map_err(bad)?;
     for (path, entry) in &mut snapshot.files {
         if !path.starts_with('/') {
             return Err(Error(format!("not a snapshot: `{path}` does not begin with /")));
@@ -132,13 +134,17 @@ pub fn parse(bytes: &[u8]) -> Result<Snapshot, Error> {
             Entry::List(names) => names.sort_unstable(),
             Entry::Bytes(pieces) => {
                 if let Some(bad) = pieces.values().find(|hex| unhex(hex).is_none()) {
-                    return Err(Error(format!("not a snapshot: {path}: not bytes in hexadecimal: {:.32}", bad)));
+                    return Err(Error(format!("not a snapshot: {path}: not bytes in hexadecimal: {bad:.32}")));
                 }
             }
             _ => {}
         }
     }
     Ok(snapshot)
+}
+
+fn other(format: u32) -> Error {
+    Error(format!("format {format}; this version reads {FORMAT}: save the snapshot again"))
 }
 
 /// Bytes in hexadecimal.
@@ -152,7 +158,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// And back.
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let digit = |d: u8| char::from(d).to_digit(16).and_then(|n| u8::try_from(n).ok());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use host::{Host, Root, snapshot};
 use proptest::prelude::*;
 
-#[path = "../benches/synthetic.rs"]
+#[path = "../benches/synthetic/mod.rs"]
 mod synthetic;
 
 fn gather(text: &str) -> Host {

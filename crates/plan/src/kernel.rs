@@ -24,7 +24,7 @@ pub(crate) struct Arm {
 pub(crate) fn arm(seat: &Seat<'_>) -> Arm {
     let host = seat.host;
     let knows_243 = host.kvm.known().and_then(|k| k.cacheable_pfnmap);
-    let seen = marks(host, seat.function, seat.bar);
+    let seen = own(seat.function, seat.bar).or_else(|| seat.elsewhere.get_or_init(|| elsewhere(host)).clone());
     let by_version = host.kernel.version.map(policy_of);
     let policies = match (knows_243, &seen, by_version) {
         (Some(_), _, _) => vec![Policy::Linux6_17],
@@ -71,16 +71,22 @@ pub(crate) fn version(kernel: &Kernel) -> String {
     }
 }
 
-/// Whether VFIO marks its mappings: seen on this BAR, else on another that vfio-pci itself mapped. And how it was seen.
-fn marks(host: &Host, function: &Function, bar: &Bar) -> Option<(bool, String)> {
-    let own = function.opened.known().and_then(|o| o.regions.get(&u32::from(bar.index)));
-    if let Some(marked) = own.and_then(|r| r.vm_flags.as_deref()).and_then(marked) {
-        return Some((marked, how(marked, "a mapping of this BAR")));
-    }
-    let plain = |f: &&Function| f.driver.known().is_some_and(|d| d == "vfio-pci");
-    host.functions.values().filter(plain).find_map(|f| {
+/// Whether VFIO marks its mappings, and how that was seen.
+pub(crate) type Marks = (bool, String);
+
+/// Of this BAR.
+fn own(function: &Function, bar: &Bar) -> Option<Marks> {
+    let region = function.opened.known()?.regions.get(&u32::from(bar.index))?;
+    let marked = marked(region.vm_flags.as_deref()?)?;
+    Some((marked, how(marked, "a mapping of this BAR")))
+}
+
+/// Of any BAR that vfio-pci itself mapped.
+pub(crate) fn elsewhere(host: &Host) -> Option<Marks> {
+    host.functions.values().find_map(|f| {
         let flags = f.opened.known()?.regions.values().find_map(|r| marked(r.vm_flags.as_deref()?))?;
-        Some((flags, how(flags, &format!("a BAR of {} that vfio-pci mapped", f.bdf))))
+        let plain = f.driver.known().is_some_and(|d| d == "vfio-pci");
+        plain.then(|| (flags, how(flags, &format!("a BAR of {} that vfio-pci mapped", f.bdf))))
     })
 }
 

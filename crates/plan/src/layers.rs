@@ -6,7 +6,7 @@ use memtype::guarantee::{Question, Standing};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
-use crate::{bus, process, seat::Seat, slot, verdict};
+use crate::{bus, kernel, process, seat::Seat, slot, verdict};
 
 /// A way to map a BAR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -174,12 +174,43 @@ pub struct Layers {
     pub advice: Vec<String>,
 }
 
+/// A machine, looked at once for what its BARs have in common: for who asks of many of them.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    host: &'a Host,
+    elsewhere: Option<kernel::Marks>,
+}
+
+impl<'a> Machine<'a> {
+    /// Of these facts.
+    #[must_use]
+    pub fn new(host: &'a Host) -> Self {
+        Self { host, elsewhere: kernel::elsewhere(host) }
+    }
+    fn seat(&self, function: &'a Function, bar: &'a Bar) -> Seat<'a> {
+        Seat { elsewhere: self.elsewhere.clone().into(), ..Seat::new(self.host, function, bar) }
+    }
+    /// [`layers`] of one of its BARs.
+    #[must_use]
+    pub fn layers(&self, function: &'a Function, bar: &'a Bar) -> Vec<Layers> {
+        all(&self.seat(function, bar))
+    }
+    /// [`at_a_glance`] of one of its BARs.
+    #[must_use]
+    pub fn at_a_glance(&self, function: &'a Function, bar: &'a Bar) -> Option<Glance> {
+        glance(&self.seat(function, bar))
+    }
+}
+
 /// Every way to map a BAR, in the order of [`Way`].
 #[must_use]
 pub fn layers(host: &Host, function: &Function, bar: &Bar) -> Vec<Layers> {
-    let seat = Seat::new(host, function, bar);
-    let bus = bus::layer(&seat);
-    Way::ALL.into_iter().map(|way| one(&seat, way, &bus)).collect()
+    all(&Seat::new(host, function, bar))
+}
+
+fn all(seat: &Seat<'_>) -> Vec<Layers> {
+    let bus = bus::layer(seat);
+    Way::ALL.into_iter().map(|way| one(seat, way, &bus)).collect()
 }
 
 fn one(seat: &Seat<'_>, way: Way, bus: &Layer) -> Layers {
@@ -229,17 +260,24 @@ pub struct Glance {
 /// The best a guest can get of a BAR: of the ways through VFIO, since no other confines the device's DMA. Nothing of an I/O BAR.
 #[must_use]
 pub fn at_a_glance(host: &Host, function: &Function, bar: &Bar) -> Option<Glance> {
-    if bar.io {
+    glance(&Seat::new(host, function, bar))
+}
+
+fn glance(seat: &Seat<'_>) -> Option<Glance> {
+    if seat.bar.io {
         return None;
     }
-    let seat = Seat::new(host, function, bar);
-    let bus = bus::layer(&seat);
-    let direct = one(&seat, Way::Vfio, &bus);
-    let alias = one(&seat, Way::VfioWriteCombine, &bus);
-    let better = alias.available.is_ok() && alias.fast.0 == Answer::Yes && direct.fast.0 != Answer::Yes;
-    let mut best = if better { alias } else { direct };
-    if !process::mappable(&seat) {
-        best = one(&seat, Way::Trap, &bus);
+    let bus = bus::layer(seat);
+    let mut best = one(seat, Way::Vfio, &bus);
+    if seat.function.opened.known().is_some_and(|o| !o.attributes.is_empty()) {
+        let alias = one(seat, Way::VfioWriteCombine, &bus);
+        let better = alias.available.is_ok() && alias.fast.0 == Answer::Yes && best.fast.0 != Answer::Yes;
+        if better {
+            best = alias;
+        }
+    }
+    if !process::mappable(seat) {
+        best = one(seat, Way::Trap, &bus);
     }
     Some(Glance {
         way: best.way,

@@ -1,9 +1,13 @@
 //! What every layer looks at: one BAR of one function of one machine.
 
+use std::cell::OnceCell;
+
 use host::{Bar, Fact, Function, Hole, Host, Iommu, IommuKind, Span, Why};
 use memtype::Arch;
 use platform::Platform;
 use platform::errata::{self, Erratum};
+
+use crate::kernel::Marks;
 
 /// One BAR of one function of one machine.
 #[derive(Debug)]
@@ -15,6 +19,8 @@ pub(crate) struct Seat<'a> {
     pub(crate) errata: Vec<&'static Erratum>,
     /// The usual platform, with what the errata do to it.
     pub(crate) platform: Platform,
+    /// What is seen of any BAR that vfio-pci mapped, when it is looked for.
+    pub(crate) elsewhere: OnceCell<Option<Marks>>,
 }
 
 impl<'a> Seat<'a> {
@@ -24,7 +30,7 @@ impl<'a> Seat<'a> {
         if let Some(says) = function.coherent.known() {
             platform.coherent &= says.coherent;
         }
-        Self { host, function, bar, errata, platform }
+        Self { host, function, bar, errata, platform, elsewhere: OnceCell::new() }
     }
 
     pub(crate) const fn arch(&self) -> Option<Arch> {

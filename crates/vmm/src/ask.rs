@@ -85,13 +85,15 @@ mod imp {
         let mut target = kvm_bindings::kvm_vcpu_init::default();
         vm.get_preferred_target(&mut target).map_err(|e| ("KVM_ARM_PREFERRED_TARGET", e))?;
         vcpu.vcpu_init(&target).map_err(|e| ("KVM_ARM_VCPU_INIT", e))?;
+        let of_vm = vm.check_extension_raw(CACHEABLE_PFNMAP);
         let read = |id| {
             let mut value = [0; 8];
             vcpu.get_one_reg(id, &mut value).ok().map(|_| u64::from_le_bytes(value))
         };
         Ok(Kvm {
-            // 0 is no answer: a kernel before 6.17 says the same.
-            cacheable_pfnmap: (vm.check_extension_raw(CACHEABLE_PFNMAP) > 0).then_some(true),
+            // A VM's 0 may be that of a kernel before 6.17. /dev/kvm itself tells them apart: 0 of a number that is not known,
+            // EINVAL of this one, which is about a VM (Linux 7.2, arch/arm64/kvm/arm.c, kvm_vm_ioctl_check_extension).
+            cacheable_pfnmap: (kvm.check_extension_raw(CACHEABLE_PFNMAP) < 0 || of_vm > 0).then_some(of_vm > 0),
             mmfr2: read(register(3, 0, 0, 7, 2)),
             ctr: read(register(3, 3, 0, 0, 1)),
             quirks: None,

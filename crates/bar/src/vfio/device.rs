@@ -313,13 +313,13 @@ pub(crate) fn driver(root: &Path, bdf: Bdf) -> Option<String> {
 
 /// How to have VFIO take a device.
 pub(crate) fn bind(root: &Path, bdf: Bdf) -> String {
-    let release = match driver(root, bdf) {
+    let (bound, release) = match driver(root, bdf) {
         Some(driver) if driver.contains("vfio") => return "load the module that makes the file, or run udev".into(),
-        Some(driver) => format!("it is bound to {driver}: echo {bdf} > /sys/bus/pci/devices/{bdf}/driver/unbind; "),
-        None => String::new(),
+        Some(driver) => (format!(", it is bound to {driver}"), format!("\necho {bdf} > /sys/bus/pci/devices/{bdf}/driver/unbind")),
+        None => (String::new(), String::new()),
     };
     format!(
-        "bind it to vfio-pci: {release}echo vfio-pci > /sys/bus/pci/devices/{bdf}/driver_override; \
+        "bind it to vfio-pci{bound}:{release}\necho vfio-pci > /sys/bus/pci/devices/{bdf}/driver_override\n\
          echo {bdf} > /sys/bus/pci/drivers_probe"
     )
 }

@@ -117,7 +117,7 @@ impl<'a> Facts<'a> {
     fn new(host: Option<&'a Host>, device: Option<Bdf>) -> Result<Self> {
         let device = match (host, device) {
             (Some(host), Some(bdf)) => Some(host.functions.get(&bdf).ok_or_else(|| match host.functions.len() {
-                0 => format!("--device: there is no PCI function here\nleave it out, or give a snapshot with --root"),
+                0 => "--device: there is no PCI function here\nleave it out, or give a snapshot with --root".to_owned(),
                 n => format!("--device: there is no {bdf} among the {n} PCI functions here\n`bartender inspect` lists them"),
             })?),
             _ => None,
@@ -402,12 +402,17 @@ fn case_text(out: &mut String, hit: &Hit, sources: bool) {
 /// What the facts say of a case: what holds, and what would have to be known. What merely does not hold is left out.
 fn here_text(out: &mut String, judged: &Judged, label: &str) {
     let mut label = label;
+    let mut unknown: Vec<&str> = Vec::new();
     for note in &judged.notes {
         let (style, word, text) = match (note.kind, &note.truth) {
             (Kind::Needs, Truth::No(what)) => (BAD, "ruled out", format!("{what}; {}", note.says)),
             (Kind::Likely, Truth::Yes(what)) => (GOOD, "likely", format!("{what}: {}", note.says)),
             (Kind::Unlikely, Truth::Yes(what)) => (OPEN, "unlikely", format!("{what}: {}", note.says)),
-            (_, Truth::Unknown(what)) => (FAINT, "not known", what.clone()),
+            // What is not known changes nothing where it is ruled out, and one thing is said once.
+            (_, Truth::Unknown(what)) if judged.standing != Standing::RuledOut && !unknown.contains(&what.as_str()) => {
+                unknown.push(what);
+                (FAINT, "not known", what.clone())
+            }
             _ => continue,
         };
         let lines = show::wrapped(&" ".repeat(2 + LABEL), &format!("{word}: {text}"));
@@ -498,13 +503,15 @@ struct Bar {
 struct Way {
     way: ::plan::Way,
     says: String,
+    /// Why it cannot be had now, if it cannot.
+    not_now: Option<String>,
     vma: String,
     stage2: Option<String>,
     fast: Answer,
     why: String,
 }
 
-/// What becomes of each memory BAR of the device, by each way that can be had now.
+/// What becomes of each memory BAR of the device, by each way to map it that some kernel has.
 fn bars(facts: &Facts<'_>) -> Vec<Bar> {
     let (Some(host), Some(device)) = (facts.host, facts.device) else { return Vec::new() };
     let memory = device.bars.iter().filter(|bar| !bar.io);
@@ -513,10 +520,11 @@ fn bars(facts: &Facts<'_>) -> Vec<Bar> {
             bar: bar.index,
             ways: ::plan::layers(host, device, bar)
                 .into_iter()
-                .filter(|it| it.available.is_ok())
+                .filter(|it| matches!(it.way, ::plan::Way::Vfio | ::plan::Way::Sysfs | ::plan::Way::SysfsWriteCombine))
                 .map(|it| Way {
                     way: it.way,
                     says: it.way.says(bar.index),
+                    not_now: it.available.err(),
                     vma: it.vma.what,
                     stage2: it.stage2.map(|layer| layer.what),
                     fast: it.fast.0,
@@ -529,27 +537,28 @@ fn bars(facts: &Facts<'_>) -> Vec<Bar> {
 
 fn device_text(out: &mut String, facts: &Facts<'_>) {
     let Some(device) = facts.device else { return };
-    let _ = writeln!(out, "\n{}", paint(STRONG, format!("{} {}: what becomes of its BARs now", device.bdf, device.id)));
-    let all = bars(facts);
-    if all.iter().all(|bar| bar.ways.is_empty()) {
-        out.push_str("  none can be mapped now; `bartender inspect` says for each way why\n");
-    }
-    for bar in all {
-        for way in bar.ways {
-            let style = match way.fast {
-                Answer::Yes => GOOD,
-                Answer::No => BAD,
-                Answer::Maybe => OPEN,
-                Answer::NotAsked => FAINT,
-            };
-            let stage2 = way.stage2.map_or_else(String::new, |what| format!("; stage 2 {what}"));
-            let _ = writeln!(out, "  {:<24}{}{stage2}", way.says, way.vma);
-            let lines = show::wrapped(&" ".repeat(26), &format!("fast {}: {}", way.fast.name(), way.why));
-            let word = format!("fast {}", way.fast.name());
-            let text = lines.trim_start().strip_prefix(word.as_str()).unwrap_or_default();
-            let _ = write!(out, "{:26}{}{text}", "", paint(style, &word));
+    let _ = writeln!(out, "\n{}", paint(STRONG, format!("{} {}: what becomes of its BARs", device.bdf, device.id)));
+    for way in bars(facts).into_iter().flat_map(|bar| bar.ways) {
+        let style = match way.fast {
+            Answer::Yes => GOOD,
+            Answer::No => BAD,
+            Answer::Maybe => OPEN,
+            Answer::NotAsked => FAINT,
+        };
+        const AT: usize = 26;
+        let mut line = |label: &str, style: Style, word: &str, text: &str| {
+            let lines = show::wrapped(&" ".repeat(AT), &format!("{word}{text}"));
+            let text = lines.get(AT + word.len()..).unwrap_or_default();
+            let _ = write!(out, "  {label:<24}{}{text}", paint(style, word));
+        };
+        let stage2 = way.stage2.map_or_else(String::new, |what| format!("; stage 2: {what}"));
+        line(&way.says, Style::new(), "", &format!("{}{stage2}", way.vma));
+        if let Some(why) = way.not_now {
+            line("", OPEN, "not now: ", &why);
         }
+        line("", style, &format!("fast {}: ", way.fast.name()), &way.why);
     }
+    out.push_str("  `bartender inspect` has every way and layer of it\n");
 }
 
 /// All cases, by area.
@@ -583,7 +592,9 @@ fn list(json: bool) -> Result {
 fn one(name: &str, facts: &Facts<'_>, json: bool) -> Result {
     let case = diagnose::named(name).ok_or_else(|| {
         let names: Vec<&str> = diagnose::all().iter().map(|case| case.name.as_str()).collect();
-        input::unknown("--case", name, &names)
+        let error = input::unknown("--case", name, &names);
+        let (error, _) = error.split_once("one of:").unwrap_or((&error, ""));
+        format!("{error}`bartender diagnose --list` has all")
     })?;
     if json {
         #[derive(Serialize)]

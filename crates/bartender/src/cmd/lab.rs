@@ -71,6 +71,9 @@ enum What {
     /// Run commands of bartender there, on devices that come and go
     #[command(after_help = hostlab::help())]
     Host(hostlab::Args),
+    /// Check there that what `inspect` predicts is what `probe` finds, and what becomes of mappings
+    #[command(after_help = hostlab::check::HELP)]
+    Check(hostlab::check::Args),
     /// Measure a run beside a boot that powers off at once, in pairs
     Bench {
         /// The kernel's series
@@ -109,6 +112,7 @@ pub fn run(args: Args) -> Result {
         What::List { json } => list(json),
         What::Run { kernel, run } => super::run::run(&run.on_lab(&kernel)),
         What::Host(args) => hostlab::run(&args),
+        What::Check(args) => hostlab::check::run(&args),
         What::Bench { kernel, paths, runs, at_most, json } => bench(&kernel, &paths, runs, at_most, json),
     }
 }

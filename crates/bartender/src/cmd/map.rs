@@ -1,15 +1,12 @@
 //! `bartender map`: a BAR in this process, with the type asked for.
 
 use std::fmt::Write as _;
-use std::process::ExitCode;
 
 use memtype::Attribute;
 use platform::Bdf;
 
 use super::Result;
 use crate::input;
-#[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
-use crate::show;
 
 #[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 mod run;

@@ -170,10 +170,10 @@ fn type_name<S: serde::Serializer>(ty: &Option<MemoryType>, to: S) -> std::resul
     }
 }
 
-/// Runs it. 1: something found is not as predicted, or is corrupt.
+/// Runs it. 1: something found is not as predicted, or is corrupt; or there was no way to map it.
 ///
 /// # Errors
-/// No such device or BAR; a way or type that is none; nothing could be mapped.
+/// No such device or BAR; a way or type that is none.
 pub fn run(args: &Args) -> Result {
     #[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
     {
@@ -185,7 +185,8 @@ pub fn run(args: &Args) -> Result {
             show::text(&print::text(&answer))?;
         }
         let bad = answer.mappings.iter().any(|m| m.agreement.is_no() || m.report.as_ref().is_some_and(run::is_bad));
-        Ok(if bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        let none = answer.mappings.iter().all(|m| m.report.is_none());
+        Ok(if bad || none { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
     #[cfg(not(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64"))))]
     {

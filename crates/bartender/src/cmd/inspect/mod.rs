@@ -35,13 +35,13 @@ const HELP: &str = concat!(
   works: a guest's driver that maps it write-combining works
   fast:  its bursts are combined into larger transactions
   safe:  the guest can do no harm to the host or to others through it
-  Flags of a BAR: m memory, i I/O, 64 of 64 bits, p prefetchable. `?` is a hole: what would fill it is said below the table.
+  Flags of a BAR: m memory, io I/O, 64 of 64 bits, p prefetchable. `?` is a hole: what would fill it is said below the table.
   Reading changes nothing, and needs no right; root sees more. docs/inspect.md has every line, every file and every name.
 
 \u{1b}[1m\u{1b}[4mJSON:\u{1b}[0m
-  an object: version, host (all that was gathered; a fact is {\"known\": …}, \"absent\" or {\"hole\": {at, why}}), glance
-  (by address and BAR: the best way, what a guest gets, works, fast, safe), layers (by address and BAR: every way to map it, with
-  bus, vma, stage2, guest, works, fast, safe, advice)
+  an object: version, host (all that was gathered; a fact is {\"known\": …}, \"absent\" or {\"hole\": {at, why}}), glance and
+  layers (both by address and BAR): the best way, what a guest gets, works, fast, safe; and every way to map it, with bus,
+  vma, stage2, guest, works, fast, safe, advice
 
 ",
     examples![

@@ -68,11 +68,11 @@ enum Outcome {
         #[serde(skip)]
         memory: memtype::MemoryType,
     },
-    Refused(Vec<Way_>),
+    Refused(Vec<Reason>),
 }
 
 #[derive(Debug, Serialize)]
-struct Way_ {
+struct Reason {
     way: &'static str,
     why: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -268,8 +268,8 @@ fn mapped(bar: &Bar, span: &Span, asked: Attributes, by: &[Way]) -> std::result:
     })
 }
 
-fn way(tried: &Tried) -> Way_ {
-    Way_ { way: tried.way.name(), why: tried.why.to_string(), remedy: tried.why.remedy().to_owned() }
+fn way(tried: &Tried) -> Reason {
+    Reason { way: tried.way.name(), why: tried.why.to_string(), remedy: tried.why.remedy().to_owned() }
 }
 
 fn outcome(mapping: &Mapping, asked: Attribute) -> Outcome {
@@ -421,15 +421,20 @@ fn one(out: &mut String, part: &Mapped) {
 }
 
 /// A part that cannot be had.
-fn refusal(out: &mut String, part: &Mapped, ways: &[Way_]) {
+fn refusal(out: &mut String, part: &Mapped, ways: &[Reason]) {
     const LABEL: usize = 23;
     let what = format!("{}: {} cannot be had", span(part), part.asked);
     let _ = writeln!(out, "\n{}", paint(BAD, what));
-    for Way_ { way, why, remedy } in ways {
+    for Reason { way, why, remedy } in ways {
         let lines = show::wrapped(&" ".repeat(LABEL), why);
         let _ = write!(out, "  {:<21}{}", paint(STRONG, way), lines.get(LABEL..).unwrap_or_default());
-        if !remedy.is_empty() {
-            let lines = show::wrapped(&" ".repeat(LABEL), remedy);
+        for line in remedy.lines() {
+            // A command is not broken: it is there to be copied.
+            let lines = if line.starts_with("echo ") {
+                format!("{:LABEL$}  {line}\n", "")
+            } else {
+                show::wrapped(&" ".repeat(LABEL), line)
+            };
             let _ = write!(out, "{:LABEL$}{}", "", paint(FAINT, lines.get(LABEL..).unwrap_or_default()));
         }
     }

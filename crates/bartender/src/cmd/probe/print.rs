@@ -10,8 +10,8 @@ use super::{Answer, Found, Mapping, Test};
 use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
 
 /// The columns of a test: what, verdict, result.
-const WHAT: usize = 34;
-const VERDICT: usize = 28;
+const WHAT: usize = 33;
+const VERDICT: usize = 26;
 /// Of a bar in a chart.
 const BAR: usize = 24;
 
@@ -57,6 +57,9 @@ fn one(out: &mut String, mapping: &Mapping) {
     let (style, text) = match &mapping.agreement {
         Agreement::Agrees { predicted, seen } => (GOOD, format!("predicted {predicted}; seen: {seen}: agrees")),
         Agreement::Differs { predicted, seen } => (BAD, format!("predicted {predicted}; seen: {seen}: DIFFERS")),
+        Agreement::Known { finding, predicted, seen } => {
+            (OPEN, format!("predicted {predicted}; seen: {seen}: the finding {finding} (bartender findings {finding})"))
+        }
         Agreement::Open(why) => (OPEN, format!("whether it is as predicted is open: {why}")),
     };
     let _ = write!(out, "{}", paint(style, show::wrapped("  ", &text)));

@@ -91,6 +91,7 @@ struct Case<'a> {
     kind: Attribute,
     /// An arm64 guest, or what may be one.
     guest: bool,
+    hypervisor: Option<&'a str>,
 }
 
 /// A BAR, in each way in which it can be mapped.
@@ -131,6 +132,7 @@ pub(super) fn device(args: &Args, host: &host::Host) -> Result<Answer> {
         plan: plan::layers(host, function, facts),
         harmless: harmless(id, function.class, index, args.offset, READS as u64),
         kind,
+        hypervisor: host.kernel.hypervisor.known().map(String::as_str),
         guest: host.kernel.arch == Some(Arch::Arm64) && host.kvm.known().is_none(),
         bar,
     };
@@ -201,7 +203,9 @@ impl Case<'_> {
         let window = mapping.window().map_err(|e| e.to_string());
         match window.and_then(|window| bar::probe::run(window, 0, settings).map_err(|e| e.to_string())) {
             Ok(report) => {
-                out.agreement = agreement(out.predicted, seen(&report), fault(&report).as_deref(), out.listed);
+                let found = agreement(out.predicted, seen(&report), fault(&report).as_deref(), out.listed);
+                let possible = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+                out.agreement = found.unless_serial(self.hypervisor, &possible);
                 out.report = Some(report);
             }
             Err(why) => out.not_mapped = Some(why),
