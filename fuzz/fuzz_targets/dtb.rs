@@ -13,6 +13,8 @@ fuzz_target!(|data: &[u8]| {
     let entries: usize = tree.bridges.iter().map(|bridge| bridge.iommu_map.len()).sum();
     assert!(entries <= data.len() / 12);
     let paths = tree.bridges.iter().map(|it| &it.path).chain(wiring.devices.iter().map(|it| &it.path));
-    assert!(paths.chain(wiring.iommus.iter().map(|it| &it.path)).all(|path| path.starts_with('/') && path.len() <= 1024));
+    assert!(
+        paths.chain(wiring.iommus.iter().map(|it| &it.path)).all(|path| path.starts_with('/') && path.len() <= 1024)
+    );
     bartender_fuzz::linted(&Description { tree: Some((tree, wiring)), ..Description::default() }, data.len());
 });

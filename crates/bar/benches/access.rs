@@ -64,8 +64,8 @@ fn bursts(c: &mut Criterion) {
             });
         }
         drop(burst.order());
-        // SAFETY: within the memory.
         group.bench_function("memcpy", |b| {
+            // SAFETY: within the memory.
             b.iter(|| unsafe { black_box(base).copy_from_nonoverlapping(black_box(from).as_ptr(), len) });
         });
         group.bench_function("loop of ptr::write_volatile, u64", |b| {

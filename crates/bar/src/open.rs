@@ -517,7 +517,7 @@ impl Bar {
         registry: &Registry,
     ) -> Result<Parts, Why> {
         if matches!(way, Way::VfioAlias | Way::VfioDmaBuf) {
-            return Err(self.proposal(way));
+            return Err(self.proposal(way, asked));
         }
         let Some((ty, known)) = self.rule(way) else {
             return Err(Why::no(
@@ -546,7 +546,7 @@ impl Bar {
             Way::Sysfs | Way::SysfsWc => (self.by_sysfs(way == Way::SysfsWc, pages, asked)?, None),
             Way::VfioGroup => self.by_vfio(By::Group, pages, asked)?,
             Way::VfioCdev => self.by_vfio(By::Cdev, pages, asked)?,
-            Way::VfioAlias | Way::VfioDmaBuf => return Err(self.proposal(way)),
+            Way::VfioAlias | Way::VfioDmaBuf => return Err(self.proposal(way, asked)),
         };
         let ty = self.confirm(by_rule, pages.first, pages.last);
         if !ty.is(asked.kind) && !asked.accept_less {
@@ -590,19 +590,23 @@ impl Bar {
         Ok((vma, Some(handle)))
     }
 
-    /// What has no number in a released header cannot be called; what has one is asked, if the device is open anyway.
-    fn proposal(&self, way: Way) -> Why {
-        let what = match way {
-            Way::VfioAlias => "no kernel has alias regions: there is no number to call".to_owned(),
-            _ => match vfio::Device::of(&self.device.root, self.device.bdf).map(|device| device.exports_dma_buf()) {
-                None => "no kernel has an attribute for it: there is no number to call".to_owned(),
-                Some(Ok(())) => {
-                    "VFIO_DEVICE_FEATURE_DMA_BUF is there; an attribute for it has no number to call".to_owned()
+    /// What has no number in a released header cannot be called. What has one is asked, where it was asked for by name.
+    fn proposal(&self, way: Way, asked: &Attributes) -> Why {
+        let export = match (way, asked.by) {
+            (Way::VfioDmaBuf, Some(Way::VfioDmaBuf)) => {
+                let (root, bdf) = (&self.device.root, self.device.bdf);
+                let device =
+                    vfio::Device::of(root, bdf).map_or_else(|| vfio::Device::open_by(root, bdf, By::Group), Ok);
+                match device.map(|device| device.exports_dma_buf()) {
+                    Ok(Ok(())) => "; VFIO_DEVICE_FEATURE_DMA_BUF, which exports, is there",
+                    Ok(Err(_)) => "; VFIO_DEVICE_FEATURE_DMA_BUF, which exports, is not there either",
+                    Err(_) => "",
                 }
-                Some(Err(error)) => format!("VFIO_DEVICE_FEATURE_DMA_BUF: {error}"),
-            },
+            }
+            _ => "",
         };
-        Why::no(what, "")
+        let what = if way == Way::VfioAlias { "alias regions" } else { "dma-bufs with an attribute" };
+        Why::no(format!("no kernel has {what}: there is no number to call{export}"), "")
     }
 }
 

@@ -33,8 +33,7 @@ pub fn gather(place: &Where, open: &[Bdf]) -> cmd::Result<(Host, Root)> {
 }
 
 /// What has no file, asked of this machine; of another, what was asked when its snapshot was made.
-#[must_use]
-pub fn asked(root: &Root, open: &[Bdf]) -> Asked {
+fn asked(root: &Root, open: &[Bdf]) -> Asked {
     if root.is_live() {
         live(open)
     } else {

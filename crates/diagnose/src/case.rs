@@ -165,7 +165,8 @@ pub fn parse(text: &str) -> Result<Vec<Case>, BadTable> {
 impl Case {
     fn check(&self) -> Result<(), String> {
         let blank = |texts: &[String]| texts.is_empty() || texts.iter().any(|text| text.trim().is_empty());
-        if self.name.is_empty() || !self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        if self.name.is_empty() || !self.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
             return Err("its name has other than lower-case letters, digits and dashes".into());
         }
         if self.title.is_empty() || self.area.is_empty() || self.cause.is_empty() {

@@ -42,14 +42,18 @@ impl Errno {
     pub fn found_in(text: &str) -> Option<Self> {
         let words: Vec<&str> = text.split(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c))).collect();
         let by_word = words.iter().enumerate().find_map(|(i, word)| {
-            let labelled = i > 0 && words.get(i - 1).is_some_and(|w| matches!(w.to_ascii_lowercase().as_str(), "errno" | "error"));
+            let labelled =
+                i > 0 && words.get(i - 1).is_some_and(|w| matches!(w.to_ascii_lowercase().as_str(), "errno" | "error"));
             let number = if labelled { word.trim_start_matches('-') } else { word.strip_prefix('-')? };
             Self::known(number.parse().ok()?)
         });
         let by_name = || words.iter().find_map(|word| word.trim_matches('-').to_ascii_uppercase().parse().ok());
         let by_text = || {
             let lower = text.to_ascii_lowercase();
-            ERRNOS.iter().find(|(.., says)| lower.contains(&says.to_ascii_lowercase())).map(|(number, ..)| Self(*number))
+            ERRNOS
+                .iter()
+                .find(|(.., says)| lower.contains(&says.to_ascii_lowercase()))
+                .map(|(number, ..)| Self(*number))
         };
         by_name().or(by_word).or_else(by_text)
     }
@@ -90,7 +94,15 @@ mod tests {
 
     #[test]
     fn found_however_it_is_written() {
-        for text in ["EINVAL x", "ioctl: einval", "= -22", "failed: errno 22", "(os error 22)", "Invalid argument", "error: -22"] {
+        for text in [
+            "EINVAL x",
+            "ioctl: einval",
+            "= -22",
+            "failed: errno 22",
+            "(os error 22)",
+            "Invalid argument",
+            "error: -22",
+        ] {
             assert_eq!(Errno::found_in(text), Some(Errno(22)), "{text}");
         }
         for text in ["", "22", "BAR 22", "EC=0x24", "0000:01:00.0", "errno", "- 22", "evil"] {

@@ -84,7 +84,8 @@ impl Serialize for Version {
 impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        let parsed = text.split_once('.').and_then(|(major, minor)| Some(Self(major.parse().ok()?, minor.parse().ok()?)));
+        let parsed =
+            text.split_once('.').and_then(|(major, minor)| Some(Self(major.parse().ok()?, minor.parse().ok()?)));
         parsed.ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not a version such as 6.9")))
     }
 }
@@ -244,7 +245,9 @@ pub fn judge(case: &Case, host: Option<&Host>, device: Option<&Function>) -> Jud
         })
         .collect();
     let any = |kind, yes| {
-        notes.iter().any(|n| n.kind == kind && if yes { matches!(n.truth, Truth::Yes(_)) } else { matches!(n.truth, Truth::No(_)) })
+        notes.iter().any(|n| {
+            n.kind == kind && if yes { matches!(n.truth, Truth::Yes(_)) } else { matches!(n.truth, Truth::No(_)) }
+        })
     };
     let standing = match (any(Kind::Needs, false), any(Kind::Likely, true), any(Kind::Unlikely, true)) {
         (true, ..) => Standing::RuledOut,
@@ -301,14 +304,20 @@ impl When {
     /// Whether it holds on a machine. Unknown counts before no only if nothing says no.
     #[must_use]
     pub fn holds(&self, host: &Host, device: Option<&Function>) -> Truth {
-        let all: Vec<Truth> = self.of_host(host).into_iter().chain(self.of_iommu(host, device)).chain(self.of_device(host, device)).collect();
+        let all: Vec<Truth> = self
+            .of_host(host)
+            .into_iter()
+            .chain(self.of_iommu(host, device))
+            .chain(self.of_device(host, device))
+            .collect();
         if let Some(no) = all.iter().find(|t| matches!(t, Truth::No(_))) {
             return no.clone();
         }
         if let Some(unknown) = all.iter().find(|t| matches!(t, Truth::Unknown(_))) {
             return unknown.clone();
         }
-        let yes: Vec<String> = all.into_iter().filter_map(|t| if let Truth::Yes(what) = t { Some(what) } else { None }).collect();
+        let yes: Vec<String> =
+            all.into_iter().filter_map(|t| if let Truth::Yes(what) = t { Some(what) } else { None }).collect();
         Truth::Yes(yes.join(", "))
     }
 
@@ -337,7 +346,9 @@ impl When {
             fact(self.kernel_from, |from| version(&|is| is >= from)),
             fact(self.page_above, |than| say(kernel.page.0 > than, format!("a page has {} KiB", kernel.page.0 >> 10))),
             fact(self.fwb, |asked| flag(asked, &host.cpu.fwb, "the CPU has FEAT_S2FWB", "the CPU has no FEAT_S2FWB")),
-            fact(self.cacheable_pfnmap, |asked| kvm(asked, "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED", &|kvm| kvm.cacheable_pfnmap)),
+            fact(self.cacheable_pfnmap, |asked| {
+                kvm(asked, "KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED", &|kvm| kvm.cacheable_pfnmap)
+            }),
             fact(self.quirk, |bit| {
                 kvm(true, &format!("bit {bit} of KVM_CAP_DISABLE_QUIRKS2"), &|kvm| {
                     kvm.quirks.map(|mask| mask.checked_shr(u32::from(bit)).unwrap_or(0) & 1 == 1)
@@ -345,7 +356,9 @@ impl When {
             }),
             fact(self.ls64, |asked| flag(asked, &host.cpu.ls64, "the CPU has LS64", "the CPU has no LS64")),
             fact(self.pat, |asked| flag(asked, &host.cpu.pat, "PAT is on", "PAT is off")),
-            fact(self.self_snoop, |asked| flag(asked, &host.cpu.self_snoop, "the CPU snoops itself", "the CPU does not snoop itself")),
+            fact(self.self_snoop, |asked| {
+                flag(asked, &host.cpu.self_snoop, "the CPU snoops itself", "the CPU does not snoop itself")
+            }),
             fact(self.noiommu, |asked| {
                 flag(asked, &host.vfio.noiommu, "VFIO allows devices without an IOMMU", "VFIO wants an IOMMU")
             }),
@@ -395,7 +408,9 @@ impl When {
         };
         let who = if device.is_some() { "the device stands behind" } else { "the machine has" };
         let mut out = Vec::new();
-        out.extend(fact(self.iommu, |asked| say(asked != mine.is_empty(), format!("{who} {} IOMMU", if mine.is_empty() { "no" } else { "an" }))));
+        out.extend(fact(self.iommu, |asked| {
+            say(asked != mine.is_empty(), format!("{who} {} IOMMU", if mine.is_empty() { "no" } else { "an" }))
+        }));
         if !self.iommu_kind.is_empty() {
             let kinds: Vec<&str> = mine.iter().map(|(_, iommu)| kind_name(iommu.kind)).collect();
             let is = kinds.iter().any(|kind| self.iommu_kind.iter().any(|asked| asked == kind));
@@ -403,8 +418,12 @@ impl When {
             out.push(say(is, format!("{who} {shown}")));
         }
         out.extend(fact(self.enforces, |asked| {
-            let says: Vec<Truth> =
-                mine.iter().map(|(_, iommu)| flag(asked, &iommu.enforces, "the IOMMU takes No Snoop off", "the IOMMU lets No Snoop through")).collect();
+            let says: Vec<Truth> = mine
+                .iter()
+                .map(|(_, iommu)| {
+                    flag(asked, &iommu.enforces, "the IOMMU takes No Snoop off", "the IOMMU lets No Snoop through")
+                })
+                .collect();
             let first = says.first().cloned();
             match first {
                 None => say(!asked, format!("{who} no IOMMU")),
@@ -434,7 +453,9 @@ impl When {
         };
         let bdf = device.bdf;
         let bars = || device.bars.iter().filter(|bar| !bar.io);
-        let known = |holds: bool, asked: bool, yes: &str, no: &str| say(holds == asked, format!("{bdf} {}", if holds { yes } else { no }));
+        let known = |holds: bool, asked: bool, yes: &str, no: &str| {
+            say(holds == asked, format!("{bdf} {}", if holds { yes } else { no }))
+        };
         [
             (!self.driver.is_empty()).then(|| match &device.driver {
                 Fact::Known(is) => say(self.driver.contains(is), format!("{bdf} is bound to {is}")),
@@ -444,10 +465,17 @@ impl When {
             fact(self.prefetchable, |asked| {
                 known(bars().any(|b| b.prefetchable), asked, "has a prefetchable BAR", "has no prefetchable BAR")
             }),
-            fact(self.resource_wc, |asked| known(bars().any(|b| b.file_wc), asked, "has a resourceN_wc", "has no resourceN_wc")),
+            fact(self.resource_wc, |asked| {
+                known(bars().any(|b| b.file_wc), asked, "has a resourceN_wc", "has no resourceN_wc")
+            }),
             fact(self.window_hides, |asked| {
                 let hidden = bars().any(|b| b.prefetchable && b.behind.iter().any(|w| !w.prefetchable && !w.io));
-                known(hidden, asked, "has a prefetchable BAR in a window that is not", "has no prefetchable BAR in a window that is not")
+                known(
+                    hidden,
+                    asked,
+                    "has a prefetchable BAR in a window that is not",
+                    "has no prefetchable BAR in a window that is not",
+                )
             }),
             fact(self.small_bar, |asked| {
                 let small = bars().any(|b| b.size.0 < host.kernel.page.0);
@@ -463,14 +491,21 @@ impl When {
                 Fact::Absent => Truth::Unknown(format!("the power state of {bdf}")),
                 Fact::Hole(hole) => Truth::Unknown(hole.to_string()),
             }),
-            fact(self.no_snoop, |asked| flag(asked, &device.no_snoop, "the device may set No Snoop", "the device may not set No Snoop")),
+            fact(self.no_snoop, |asked| {
+                flag(asked, &device.no_snoop, "the device may set No Snoop", "the device may not set No Snoop")
+            }),
             fact(self.coherent, |asked| match &device.coherent {
-                Fact::Known(is) => say(asked == is.coherent, format!("{} says of {bdf} that it is {}coherent", is.says, if is.coherent { "" } else { "not " })),
+                Fact::Known(is) => say(
+                    asked == is.coherent,
+                    format!("{} says of {bdf} that it is {}coherent", is.says, if is.coherent { "" } else { "not " }),
+                ),
                 Fact::Absent => Truth::Unknown(format!("what the firmware says of {bdf}")),
                 Fact::Hole(hole) => Truth::Unknown(hole.to_string()),
             }),
             fact(self.shares_group, |asked| match &device.group {
-                Fact::Known(group) => known(group.members.len() > 1, asked, "shares its IOMMU group", "is alone in its IOMMU group"),
+                Fact::Known(group) => {
+                    known(group.members.len() > 1, asked, "shares its IOMMU group", "is alone in its IOMMU group")
+                }
                 Fact::Absent => known(false, asked, "", "is in no IOMMU group"),
                 Fact::Hole(hole) => Truth::Unknown(hole.to_string()),
             }),
@@ -481,7 +516,12 @@ impl When {
                         return Truth::Unknown(format!("VmFlags of a mapping of {bdf}"));
                     }
                     let is = flags.iter().any(|f| f.split_whitespace().any(|f| f == "??"));
-                    known(is, asked, "shows a flag without a name (`??`) in smaps", "shows no flag without a name (`??`) in smaps")
+                    known(
+                        is,
+                        asked,
+                        "shows a flag without a name (`??`) in smaps",
+                        "shows no flag without a name (`??`) in smaps",
+                    )
                 }
                 Fact::Absent => Truth::Unknown(format!("{bdf} is not bound to VFIO")),
                 Fact::Hole(hole) => Truth::Unknown(hole.to_string()),

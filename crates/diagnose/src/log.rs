@@ -176,7 +176,8 @@ impl Scanner {
         if !candidates().is_some_and(|search| search.is_match(line)) {
             return;
         }
-        for it in query::line(line) {
+        let known = |case: &Case| self.found.contains_key(case.name.as_str());
+        for it in query::line(line, known) {
             let entry = self.found.entry(&it.case.name).or_insert_with(|| Match {
                 case: it.case,
                 how: it.how,
@@ -217,7 +218,8 @@ fn candidates() -> Option<&'static regex::bytes::Regex> {
     static SEARCH: OnceLock<Option<regex::bytes::Regex>> = OnceLock::new();
     let search = SEARCH.get_or_init(|| {
         let literals = all().iter().flat_map(|case| &case.lines).map(|pattern| pattern.literal.as_str());
-        let literals: BTreeSet<&str> = literals.chain(["ESR = 0x", "ESR_EL1", "ESR_EL2", "ESR: 0x", ", ESR 0x"]).collect();
+        let literals: BTreeSet<&str> =
+            literals.chain(["ESR = 0x", "ESR_EL1", "ESR_EL2", "ESR: 0x", ", ESR 0x"]).collect();
         let any: Vec<String> = literals.into_iter().map(regex::escape).collect();
         regex::bytes::Regex::new(&format!("(?-u){}", any.join("|"))).ok()
     });

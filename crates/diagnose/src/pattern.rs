@@ -18,6 +18,8 @@ pub struct Pattern {
     pub(crate) literal: String,
     /// Bytes of plain text: how specific it is.
     pub specific: usize,
+    /// It captures a syndrome.
+    pub(crate) has_esr: bool,
     regex: regex::bytes::Regex,
 }
 
@@ -65,7 +67,7 @@ impl Pattern {
             return Err(format!("`{text}`: needs {SHORTEST} characters in a row that stand for themselves"));
         }
         let regex = regex::bytes::Regex::new(&source).map_err(|e| format!("`{text}`: {e}"))?;
-        Ok(Self { text: text.into(), literal, specific, regex })
+        Ok(Self { text: text.into(), literal, specific, has_esr: names.contains(&"esr"), regex })
     }
 
     /// Whether the line has it.
@@ -81,7 +83,9 @@ impl Pattern {
         let names = self.regex.capture_names().flatten();
         Some(
             names
-                .filter_map(|name| Some((name.into(), String::from_utf8_lossy(found.name(name)?.as_bytes()).into_owned())))
+                .filter_map(|name| {
+                    Some((name.into(), String::from_utf8_lossy(found.name(name)?.as_bytes()).into_owned()))
+                })
                 .collect(),
         )
     }

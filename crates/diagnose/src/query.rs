@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::case::{Case, all};
 use crate::errno::Errno;
-use crate::pattern::Captured;
+use crate::pattern::{Captured, Pattern};
 
 /// By what a case was found. The first are the surer ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -88,41 +88,63 @@ pub fn esr(it: Syndrome) -> Vec<Found> {
     sorted(found.collect())
 }
 
-/// The cases of a line, those with the most specific pattern.
-#[must_use]
-pub(crate) fn line(text: &[u8]) -> Vec<Found> {
-    let mut out: Vec<Found> = Vec::new();
+/// Every pattern with its case, and one search for the plain text of all of them: which can be in a line at all.
+struct Patterns {
+    all: Vec<(&'static Case, &'static Pattern)>,
+    plain: regex::bytes::RegexSet,
+}
+
+fn patterns() -> Option<&'static Patterns> {
+    static PATTERNS: OnceLock<Option<Patterns>> = OnceLock::new();
+    let patterns = PATTERNS.get_or_init(|| {
+        let all: Vec<_> = all().iter().flat_map(|case| case.lines.iter().map(move |pattern| (case, pattern))).collect();
+        let plain = all.iter().map(|(_, pattern)| format!("(?-u){}", regex::escape(&pattern.literal)));
+        let plain = regex::bytes::RegexSet::new(plain).ok()?;
+        Some(Patterns { all, plain })
+    });
+    patterns.as_ref()
+}
+
+/// The cases of a line, those with the most specific pattern, each with it.
+fn of_line(text: &[u8]) -> Vec<(&'static Case, &'static Pattern)> {
+    let mut out: Vec<(&Case, &Pattern)> = Vec::new();
+    let Some(patterns) = patterns() else { return out };
     let mut best = 0;
-    for case in all() {
-        for pattern in &case.lines {
-            if pattern.specific < best || !pattern.is_in(text) {
+    for (case, pattern) in patterns.plain.matches(text).iter().filter_map(|i| patterns.all.get(i).copied()) {
+        if pattern.specific < best || !pattern.is_in(text) {
+            continue;
+        }
+        // A pattern that has the syndrome speaks of the syndromes of the case.
+        if pattern.has_esr && !case.esr.is_empty() {
+            let captured = pattern.captures(text).unwrap_or_default();
+            let value = captured.iter().find(|(name, _)| name == "esr").and_then(|(_, value)| lone_number(value));
+            let el = syndrome(text).and_then(|it| it.el);
+            if value.is_some_and(|value| !case.esr.iter().any(|esr| esr.is(value, el).is_some())) {
                 continue;
             }
-            let captured = pattern.captures(text).unwrap_or_default();
-            // A pattern that has the syndrome speaks of the syndromes of the case.
-            let it = captured.iter().find(|(name, _)| name == "esr").and_then(|(_, value)| lone_number(value));
-            if let (Some(value), false) = (it, case.esr.is_empty()) {
-                let el = syndrome(text).and_then(|it| it.el);
-                if !case.esr.iter().any(|esr| esr.is(value, el).is_some()) {
-                    continue;
-                }
-            }
-            if pattern.specific > best {
-                best = pattern.specific;
-                out.clear();
-            }
-            if !out.iter().any(|it| it.case == case) {
-                out.push(Found { case, how: How::Line, specific: pattern.specific, captured });
-            }
+        }
+        if pattern.specific > best {
+            best = pattern.specific;
+            out.clear();
+        }
+        if !out.iter().any(|(it, _)| it.name == case.name) {
+            out.push((case, pattern));
         }
     }
-    if out.is_empty()
-        && let Some(it) = syndrome(text)
-    {
-        out = esr(it);
-        out.truncate(1);
-    }
     out
+}
+
+/// The cases of a line; of what was captured nothing for those that `skip` names.
+pub(crate) fn line(text: &[u8], skip: impl Fn(&Case) -> bool) -> Vec<Found> {
+    let found = |(case, pattern): (&'static Case, &Pattern)| {
+        let captured = if skip(case) { Vec::new() } else { pattern.captures(text).unwrap_or_default() };
+        Found { case, how: How::Line, specific: pattern.specific, captured }
+    };
+    let out: Vec<Found> = of_line(text).into_iter().map(found).collect();
+    if !out.is_empty() {
+        return out;
+    }
+    syndrome(text).map_or(out, |it| esr(it).into_iter().take(1).collect())
 }
 
 fn lone_number(text: &str) -> Option<u64> {
@@ -140,7 +162,7 @@ pub fn ask(text: &str) -> Vec<Found> {
     if let Some(it) = lone(text) {
         return esr(it);
     }
-    let found = line(text.as_bytes());
+    let found = line(text.as_bytes(), |_| false);
     if !found.is_empty() {
         return found;
     }
@@ -183,7 +205,8 @@ fn calls(text: &str) -> Vec<Found> {
         }
     }
     // The other words choose among several cases of one call.
-    let scores: BTreeMap<&str, usize> = score(text).into_iter().map(|(case, score)| (case.name.as_str(), score)).collect();
+    let scores: BTreeMap<&str, usize> =
+        score(text).into_iter().map(|(case, score)| (case.name.as_str(), score)).collect();
     // Among many other words a call alone is only one of them.
     let mut out = match (whole.is_empty(), errno.is_none() && tokens(text).len() > 2) {
         (false, _) => whole,
@@ -202,9 +225,9 @@ fn sorted(mut found: Vec<Found>) -> Vec<Found> {
 }
 
 const STOP: &[&str] = &[
-    "a", "an", "and", "are", "at", "but", "by", "do", "does", "for", "from", "get", "gets", "has", "have", "i", "if", "in", "is", "it", "its",
-    "my", "no", "not", "of", "on", "or", "our", "so", "than", "that", "the", "there", "this", "to", "very", "we", "when", "where", "while", "why",
-    "with", "you",
+    "a", "an", "and", "are", "at", "but", "by", "do", "does", "for", "from", "get", "gets", "has", "have", "i", "if",
+    "in", "is", "it", "its", "my", "no", "not", "of", "on", "or", "our", "so", "than", "that", "the", "there", "this",
+    "to", "very", "we", "when", "where", "while", "why", "with", "you",
 ];
 
 /// The words of a text that say something, in lower case; at most 64, so that what is pasted cannot take long.
@@ -221,7 +244,10 @@ fn same(typed: &str, keyword: &str) -> bool {
         return true;
     }
     let (short, long) = if typed.len() < keyword.len() { (typed, keyword) } else { (keyword, typed) };
-    short.len() >= 4 && long.strip_prefix(short).is_some_and(|rest| matches!(rest, "s" | "es" | "ed" | "d" | "ing" | "n" | "en" | "ly" | "ness"))
+    short.len() >= 4
+        && long
+            .strip_prefix(short)
+            .is_some_and(|rest| matches!(rest, "s" | "es" | "ed" | "d" | "ing" | "n" | "en" | "ly" | "ness"))
 }
 
 /// The cases with words of the text, and how much: a word that few cases have counts more.
@@ -252,7 +278,8 @@ fn words(text: &str) -> Vec<Found> {
     let typed = tokens(text);
     let scores = score(text);
     let best = scores.iter().map(|(_, score)| *score).max().unwrap_or(0);
-    let enough = |case: &Case| 3 * typed.iter().filter(|t| case.words.iter().any(|w| same(t, w))).count() >= typed.len();
+    let enough =
+        |case: &Case| 3 * typed.iter().filter(|t| case.words.iter().any(|w| same(t, w))).count() >= typed.len();
     let found = scores
         .into_iter()
         .filter(|(case, score)| 3 * score >= 2 * best && enough(case))
@@ -267,7 +294,12 @@ pub fn nearest(text: &str) -> Vec<&'static Case> {
     let mut near: Vec<(f64, &Case)> = all()
         .iter()
         .map(|case| {
-            let texts = case.lines.iter().map(|p| p.text.as_str()).chain([case.title.as_str()]).chain(case.examples.iter().map(String::as_str));
+            let texts = case
+                .lines
+                .iter()
+                .map(|p| p.text.as_str())
+                .chain([case.title.as_str()])
+                .chain(case.examples.iter().map(String::as_str));
             let close = texts.map(|it| dice(&typed, &trigrams(it))).fold(0.0, f64::max);
             (close, case)
         })

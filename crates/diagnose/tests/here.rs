@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use diagnose::{Kind, Standing, Truth, When, here::judge, named};
 use host::{
-    Bar, Bytes, Command, Cpu, Fact, Firmware, Function, Group, Hole, Host, Iommu, IommuKind, Kernel, Opened, OpenedRegion, Vfio, Why,
+    Bar, Bytes, Command, Cpu, Fact, Firmware, Function, Group, Hole, Host, Iommu, IommuKind, Kernel, Opened,
+    OpenedRegion, Vfio, Why,
 };
 use memtype::Arch;
 use platform::Bdf;

@@ -9,7 +9,8 @@ fn every_example_finds_its_case_first() {
     let mut wrong = Vec::new();
     for case in all() {
         for example in &case.examples {
-            let found: Vec<_> = ask(example).iter().take(3).map(|f| format!("{} ({:?} {})", f.case.name, f.how, f.specific)).collect();
+            let found: Vec<_> =
+                ask(example).iter().take(3).map(|f| format!("{} ({:?} {})", f.case.name, f.how, f.specific)).collect();
             if !found.first().is_some_and(|f| f.starts_with(&format!("{} ", case.name))) {
                 wrong.push(format!("{}: `{example}` finds {found:?}", case.name));
             }
@@ -51,7 +52,9 @@ fn a_bad_table_is_refused() {
 
 #[test]
 fn captured_values_are_in_the_cause() {
-    let found = ask("x86/PAT: Xorg:812 map pfn expected mapping type uncached-minus for [mem 0xf8200000-0xf85cbfff], got write-back");
+    let found = ask(
+        "x86/PAT: Xorg:812 map pfn expected mapping type uncached-minus for [mem 0xf8200000-0xf85cbfff], got write-back",
+    );
     let text = diagnose::filled(&found[0].case.cause, &found[0].captured);
     for part in ["Xorg asked for uncached-minus", "0xf8200000-0xf85cbfff as write-back"] {
         assert!(text.contains(part), "{text}");
@@ -88,7 +91,14 @@ fn syndromes_by_their_fields() {
 
 #[test]
 fn what_is_not_known_is_not_found() {
-    for text in ["", " ", "the printer is on fire", "usb 1-1: new high-speed USB device number 2 using xhci_hcd", "0x1234", "esr 0x56000000"] {
+    for text in [
+        "",
+        " ",
+        "the printer is on fire",
+        "usb 1-1: new high-speed USB device number 2 using xhci_hcd",
+        "0x1234",
+        "esr 0x56000000",
+    ] {
         assert!(ask(text).is_empty(), "{text}: {:?}", ask(text)[0].case.name);
     }
     let near: Vec<_> = diagnose::nearest("Unsuported FSC: EC=0x24 xFSC=0x21").iter().map(|c| c.name.as_str()).collect();

@@ -1,7 +1,8 @@
-//! `_CCA` and what finds a PCI host bridge (`_HID`, `_CID`, `_SEG`, `_BBN`), out of a DSDT and SSDTs (ACPI 6.5, chapter 20).
+//! `_CCA` and what finds a PCI host bridge (`_HID`, `_CID`, `_SEG`, `_BBN`), out of a DSDT and SSDTs (ACPI 6.5, 20).
 //!
-//! Only the definitions are walked: scopes, devices and names with a constant. Nothing is executed. What is not understood is
-//! skipped to the end of the package it is in; if a `_CCA` may be in there, the device says so ([`Device::open`]).
+//! Only the definitions are walked: scopes, devices and names with a constant. Nothing is executed. What is not
+//! understood is skipped to the end of the package it is in; if a `_CCA` may be in there, the device says so
+//! ([`Device::open`]).
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! Flattened device trees: PCI host bridges, IOMMUs and devices, what says whether their DMA is coherent, who translates it and who
-//! takes its MSIs.
+//! Flattened device trees: PCI host bridges, IOMMUs and devices, what says whether their DMA is coherent, who
+//! translates it and who takes its MSIs.
 //!
-//! Nodes whose `status` is not `okay` are left out, as Linux leaves them out. `interconnects` named `dma-mem`, by which a node may have
-//! another parent for its DMA, are not followed.
+//! Nodes whose `status` is not `okay` are left out, as Linux leaves them out. `interconnects` named `dma-mem`, by
+//! which a node may have another parent for its DMA, are not followed.
 
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub struct Wiring {
     pub bridges: Vec<Bridge>,
     /// Every node with `#iommu-cells`, in the order of [`Tree::iommus`].
     pub iommus: Vec<Iommu>,
-    /// Devices beside PCI that are known to do DMA: behind an IOMMU, virtio, VMBus, or with a word on coherency of their own.
+    /// Devices beside PCI that are known to do DMA: behind an IOMMU, virtio, VMBus, or with a word on coherency.
     pub devices: Vec<Device>,
     /// Every node with `msi-controller`.
     pub msi_controllers: Vec<String>,
@@ -179,7 +179,7 @@ pub const MOST: usize = 16 << 20;
 const DEPTH: usize = 64;
 /// Bytes of the longest path.
 const PATH: usize = 1024;
-/// Bytes of the longest name of a property. The specification has 31; the standard library of trees in use has longer ones.
+/// Bytes of the longest name of a property that is read. The specification has 31.
 const NAME: usize = 255;
 
 /// Reads a flattened tree: what is in it, and how it is wired.
@@ -371,11 +371,8 @@ impl<'a> Seen<'a> {
         }
         let props = Props::of(&node);
         if let Some(phandle) = cell(props.phandle) {
-            let named = Named {
-                path: path.into(),
-                iommu_cells: cell(props.iommu_cells),
-                msi_cells: cell(props.msi_cells),
-            };
+            let named =
+                Named { path: path.into(), iommu_cells: cell(props.iommu_cells), msi_cells: cell(props.msi_cells) };
             // Two nodes with one phandle: Linux takes the first it finds, too.
             self.phandles.entry(phandle).or_insert(named);
         }
@@ -399,7 +396,8 @@ impl<'a> Seen<'a> {
                 self.wiring.msi_controllers.push(path.into());
             }
             if props.iommu_cells.is_some() {
-                let rid = props.reg.and_then(|reg| cells(reg).next()).and_then(|hi| u16::try_from(hi >> 8 & 0xffff).ok());
+                let rid =
+                    props.reg.and_then(|reg| cells(reg).next()).and_then(|hi| u16::try_from(hi >> 8 & 0xffff).ok());
                 let function = bridge.clone().zip(rid);
                 let (compatible, coherence) = (compatible.clone(), coherence.clone());
                 self.wiring.iommus.push(Iommu { path: path.into(), compatible, coherence, function });
@@ -504,7 +502,13 @@ impl<'a> Seen<'a> {
                 windows: raw.windows,
             });
             let msi_parent = raw.msi_parent.map(|phandle| self.target(phandle));
-            self.wiring.bridges.push(Bridge { path: raw.path, coherence: raw.coherence, iommu_map, msi_map, msi_parent });
+            self.wiring.bridges.push(Bridge {
+                path: raw.path,
+                coherence: raw.coherence,
+                iommu_map,
+                msi_map,
+                msi_parent,
+            });
         }
         self.wiring.odd.append(&mut odd);
         for (mut device, phandle) in std::mem::take(&mut self.devices) {
@@ -512,7 +516,8 @@ impl<'a> Seen<'a> {
             self.wiring.devices.push(device);
         }
         let iommus = self.wiring.iommus.iter();
-        let iommus = iommus.map(|i| (i.path.clone(), i.compatible.clone(), i.coherence.coherent == Some(true))).collect();
+        let iommus =
+            iommus.map(|i| (i.path.clone(), i.compatible.clone(), i.coherence.coherent == Some(true))).collect();
         (Tree { compatible, bridges, iommus }, self.wiring)
     }
 }
@@ -520,7 +525,7 @@ impl<'a> Seen<'a> {
 /// As in [`HostBridge::windows`].
 type Window = (bool, bool, u64, u64, u64);
 
-/// The memory windows of `ranges`: three cells of the PCI bus, the parent's address, a size (IEEE 1275 PCI binding, 2.2.1.1).
+/// The memory windows of `ranges`: three cells of the PCI bus, the parent's address, a size (IEEE 1275 PCI, 2.2.1.1).
 fn windows(value: &[u8], own: Cells, outer: Cells) -> Result<Vec<Window>, String> {
     let (Cells { address: 3, size: 1..=2 }, Cells { address: 1..=2, .. }) = (own, outer) else {
         return Err(format!(

@@ -150,6 +150,8 @@ impl Mapping {
     }
 }
 
+/// After the header: a count, an offset, four reserved bytes.
+const NODES: usize = HEADER + 12;
 /// Bytes of a node before what its type has.
 const NODE: usize = 16;
 /// Bytes of an id mapping.
@@ -162,10 +164,11 @@ impl Iort {
     /// Where it is not one, and what is there.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let table = Table::open("IORT", bytes)?;
+        table.bytes(HEADER, NODES - HEADER)?;
         let count = table.u32(HEADER)?;
         let mut at = index(table.u32(HEADER + 4)?);
-        if count > 0 && at < HEADER + 12 {
-            let what = format!("the nodes begin at {at}, within the table's header of {} bytes", HEADER + 12);
+        if count > 0 && at < NODES {
+            let what = format!("the nodes begin at {at}, within the table's header of {NODES} bytes");
             return Err(table.error(HEADER + 4, what));
         }
         // A node has at least its 16 bytes: however many the table says there are, no more can be read than fit.

@@ -1,5 +1,5 @@
-//! Firmware's description of a machine, as far as it decides coherency and translation: ACPI tables (IORT, VIOT, MCFG, DMAR, `_CCA`
-//! of the DSDT), flattened device trees, and what is contradictory in them ([`lint`]).
+//! Firmware's description of a machine, as far as it decides coherency and translation: ACPI tables (IORT, VIOT, MCFG,
+//! MADT, DMAR, `_CCA` of the DSDT), flattened device trees, and what is contradictory in them ([`lint`]).
 //!
 //! Every parser takes any bytes: a clear error, no panic, time and memory bounded by the length of what it was given.
 #![forbid(unsafe_code)]

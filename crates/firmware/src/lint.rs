@@ -1,7 +1,7 @@
 //! Contradictions in a description of a machine: on coherency, and on which IOMMU translates what.
 //!
-//! The rules are rows of [`RULES`]; [`check`] asks each of them whose parts are there. What a guest makes of it is what Linux does,
-//! as the source of the rule says.
+//! The rules are rows of [`RULES`]; [`check`] asks each of them whose parts are there. What a guest makes of it is what
+//! Linux does, as the source of the rule says.
 
 use std::collections::BTreeSet;
 

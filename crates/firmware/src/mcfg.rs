@@ -32,8 +32,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Ecam>, Error> {
     let mut at = ENTRIES;
     while at < table.len() {
         let it = table.bytes(at, ENTRY)?;
-        let entry =
-            Ecam { base: table.u64(at)?, segment: table.u16(at + 8)?, first: it[10], last: it[11] };
+        let entry = Ecam { base: table.u64(at)?, segment: table.u16(at + 8)?, first: it[10], last: it[11] };
         if entry.last < entry.first {
             let what = format!("buses {:#04x} to {:#04x}: the last is below the first", entry.first, entry.last);
             return Err(table.error(at + 10, what));

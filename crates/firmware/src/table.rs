@@ -51,7 +51,10 @@ impl<'a> Table<'a> {
         let sum = whole.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
         if sum != 0 {
             let right = whole[9].wrapping_sub(sum);
-            return wrong(9, format!("the checksum is {:#04x}; {right:#04x} would make its bytes sum to zero", whole[9]));
+            return wrong(
+                9,
+                format!("the checksum is {:#04x}; {right:#04x} would make its bytes sum to zero", whole[9]),
+            );
         }
         Ok(Self { name, bytes: whole })
     }
@@ -77,7 +80,8 @@ impl<'a> Table<'a> {
     /// Bytes at an offset.
     pub(crate) fn bytes(self, at: usize, count: usize) -> Result<&'a [u8], Error> {
         let found = at.checked_add(count).and_then(|end| self.bytes.get(at..end));
-        found.ok_or_else(|| self.error(at, format!("{count} bytes are needed here; the table has {}", self.bytes.len())))
+        found
+            .ok_or_else(|| self.error(at, format!("{count} bytes are needed here; the table has {}", self.bytes.len())))
     }
     pub(crate) fn u8(self, at: usize) -> Result<u8, Error> {
         self.array(at).map(u8::from_le_bytes)

@@ -66,7 +66,9 @@ impl Viot {
         table.bytes(HEADER + 4, NODES - HEADER - 4)?;
         let mut at = usize::from(first);
         if count > 0 && at < NODES {
-            return Err(table.error(HEADER + 2, format!("the nodes begin at {at}, within the table's header of {NODES} bytes")));
+            return Err(
+                table.error(HEADER + 2, format!("the nodes begin at {at}, within the table's header of {NODES} bytes"))
+            );
         }
         let mut nodes = Vec::new();
         for _ in 0..count {
@@ -79,7 +81,9 @@ impl Viot {
                 _ => 4,
             };
             if length < least {
-                return Err(table.error(at + 2, format!("a node of type {kind} of {length} bytes; it has at least {least}")));
+                return Err(
+                    table.error(at + 2, format!("a node of type {kind} of {length} bytes; it has at least {least}"))
+                );
             }
             table.bytes(at, length)?;
             let node = match kind {

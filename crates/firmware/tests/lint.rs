@@ -63,7 +63,7 @@ fn bare(tree: &mut DeviceTree) {
 /// Every rule, with a description that breaks it and no other.
 fn cases() -> Vec<(&'static str, Description)> {
     let all = |to: u32| [(0, 0xffff, 0, to, 0)];
-    let viot_of = |ranges: &[((u16, u16), (u16, u16))]| Some(Viot::parse(&viot(8, ranges)).unwrap());
+    let viot_of = |ranges: &[Range]| Some(Viot::parse(&viot(8, ranges)).unwrap());
     let to_its = || {
         with_iort(|iort| {
             let its = iort.its(&[0]);
@@ -108,9 +108,12 @@ fn cases() -> Vec<(&'static str, Description)> {
                 iort.root_complex(0, 1, 3, &all(smmu));
             }),
         ),
-        ("iort-no-mapping", with_iort(|iort| {
-            iort.root_complex(0, 1, 3, &[]);
-        })),
+        (
+            "iort-no-mapping",
+            with_iort(|iort| {
+                iort.root_complex(0, 1, 3, &[]);
+            }),
+        ),
         (
             "iort-ids-overlap",
             with_iort(|iort| {
@@ -135,7 +138,10 @@ fn cases() -> Vec<(&'static str, Description)> {
                 iort.root_complex(0, 1, 3, &all(smmu));
             }),
         ),
-        ("iort-its-unknown", Description { madt: Some(Madt::parse(&madt(&[(1, 0x808_0000)], &[])).unwrap()), ..usual() }),
+        (
+            "iort-its-unknown",
+            Description { madt: Some(Madt::parse(&madt(&[(1, 0x808_0000)], &[])).unwrap()), ..usual() },
+        ),
         (
             "segment-without-root-complex",
             Description { mcfg: Some(mcfg::parse(&mcfg(&[(0, 0, 0, 255), (1 << 40, 1, 0, 255)])).unwrap()), ..usual() },
@@ -150,7 +156,10 @@ fn cases() -> Vec<(&'static str, Description)> {
             }),
         ),
         ("translated-twice", Description { viot: viot_of(&[((0, 0), (0x100, 0x1ff))]), ..usual() }),
-        ("viot-ranges-overlap", Description { viot: viot_of(&[((0, 1), (0x10, 0x20)), ((1, 2), (0x20, 0x30))]), ..to_its() }),
+        (
+            "viot-ranges-overlap",
+            Description { viot: viot_of(&[((0, 1), (0x10, 0x20)), ((1, 2), (0x20, 0x30))]), ..to_its() },
+        ),
         ("viot-own-range", Description { viot: viot_of(&[((0, 0), (0, 0xff))]), ..to_its() }),
         ("iommu-unused", Description { viot: viot_of(&[]), ..to_its() }),
         ("iommu-unused", with_tree(SMMUV3, |tree| set(tree, PCIE, "iommu-map", None))),
@@ -314,8 +323,8 @@ fn what_decides_whether_a_rule_is_asked() {
     // GICv2m needs no word in IORT.
     let frames = Some(Madt::parse(&madt(&[], &[(0, 0x802_0000)])).unwrap());
     let silent = with_iort(|iort| {
-            iort.root_complex(0, 1, 3, &[]);
-        });
+        iort.root_complex(0, 1, 3, &[]);
+    });
     assert_eq!(broken(&Description { madt: frames, ..silent }), [""; 0]);
 }
 
@@ -329,7 +338,10 @@ fn a_complaint_has_its_place_and_values() {
     // The worst first.
     assert!(all.is_sorted_by_key(|complaint| complaint.rule.severity));
     let json = serde_json::to_value(it).unwrap();
-    assert_eq!((&json["name"], &json["severity"], &json["at"]), (&"cca-differs".into(), &"error".into(), &"\\_SB.PCI0".into()));
+    assert_eq!(
+        (&json["name"], &json["severity"], &json["at"]),
+        (&"cca-differs".into(), &"error".into(), &"\\_SB.PCI0".into())
+    );
 }
 
 #[test]

@@ -32,7 +32,9 @@ fn known() -> Vec<(Vec<u8>, Reader)> {
     let mut out: Vec<(Vec<u8>, Reader)> = vec![
         (usual_iort(), |b| Iort::parse(b).map(|it| format!("{it:?}"))),
         (viot(8, &[((0, 0), (0, 7)), ((0, 0), (9, 0xffff))]), |b| Viot::parse(b).map(|it| format!("{it:?}"))),
-        (mcfg(&[(0x40_1000_0000, 0, 0, 255), (0x50_0000_0000, 1, 0, 15)]), |b| mcfg::parse(b).map(|it| format!("{it:?}"))),
+        (mcfg(&[(0x40_1000_0000, 0, 0, 255), (0x50_0000_0000, 1, 0, 15)]), |b| {
+            mcfg::parse(b).map(|it| format!("{it:?}"))
+        }),
         (madt(&[(0, 0x808_0000)], &[(7, 0x802_0000)]), |b| Madt::parse(b).map(|it| format!("{it:?}"))),
         (dmar(), |b| Dmar::parse(b).map(|it| format!("{it:?}"))),
     ];
@@ -299,15 +301,24 @@ fn trees_of_qemu() {
     assert_eq!(tree.compatible, ["linux,dummy-virt"]);
     let [bridge] = tree.bridges.as_slice() else { panic!("{:?}", tree.bridges) };
     assert_eq!((bridge.path.as_str(), bridge.domain, bridge.buses), ("/pcie@10000000", Some(0), Some((0, 255))));
-    assert_eq!((bridge.coherent, bridge.compatible.as_slice()), (Some(true), ["pci-host-ecam-generic".into()].as_slice()));
+    assert_eq!(
+        (bridge.coherent, bridge.compatible.as_slice()),
+        (Some(true), ["pci-host-ecam-generic".into()].as_slice())
+    );
     assert_eq!(bridge.iommu_map, [(0, "/smmuv3@9050000".into(), 0, 0x10000)]);
     assert_eq!(
         bridge.windows,
-        [(false, false, 0x1000_0000, 0x1000_0000, 0x2eff_0000), (false, true, 0x80_0000_0000, 0x80_0000_0000, 0x80_0000_0000)]
+        [
+            (false, false, 0x1000_0000, 0x1000_0000, 0x2eff_0000),
+            (false, true, 0x80_0000_0000, 0x80_0000_0000, 0x80_0000_0000)
+        ]
     );
     assert_eq!(tree.iommus, [("/smmuv3@9050000".into(), vec!["arm,smmu-v3".into()], true)]);
     assert!(wiring.arm && wiring.odd.is_empty());
-    assert_eq!(wiring.bridges[0].msi_map.as_ref().unwrap().entries[0].to.path.as_deref(), Some("/intc@8000000/its@8080000"));
+    assert_eq!(
+        wiring.bridges[0].msi_map.as_ref().unwrap().entries[0].to.path.as_deref(),
+        Some("/intc@8000000/its@8080000")
+    );
     // 32 virtio-mmio slots and fw_cfg.
     assert_eq!(wiring.devices.len(), 33);
     assert!(wiring.devices.iter().all(|it| it.coherence.coherent == Some(true)));
@@ -340,7 +351,8 @@ fn trees_of_other_forms() {
     let (tree, wiring) = dt::parse(&it.to_dtb()).unwrap();
     let bridge = &wiring.bridges[0];
     assert_eq!((bridge.coherence.coherent, bridge.coherence.from.as_deref()), (Some(false), Some("/")));
-    let entries: Vec<_> = bridge.iommu_map.iter().flat_map(|map| &map.entries).map(|e| (e.first, e.id, e.count)).collect();
+    let entries: Vec<_> =
+        bridge.iommu_map.iter().flat_map(|map| &map.entries).map(|e| (e.first, e.id, e.count)).collect();
     assert_eq!(entries, [(0, Some(7), 16), (16, Some(9), 1)]);
     // Six cells are no entry of seven.
     assert!(tree.bridges[0].windows.is_empty());
@@ -403,11 +415,9 @@ fn every_byte_may_be_any() {
     let mut blob = SMMUV3.to_vec();
     for at in 0..blob.len() {
         let right = blob[at];
-        for value in [[0, 1, 0xff, right.wrapping_add(1)][at % 4]] {
-            blob[at] = value;
-            if let Ok(tree) = dt::parse(&blob) {
-                let _ = lint::check(&Description { tree: Some(tree), ..Description::default() });
-            }
+        blob[at] = [0, 1, 0xff, right.wrapping_add(1)][at % 4];
+        if let Ok(tree) = dt::parse(&blob) {
+            let _ = lint::check(&Description { tree: Some(tree), ..Description::default() });
         }
         blob[at] = right;
     }

@@ -19,6 +19,7 @@ impl Host {
     /// no device that sleeps in D3cold is woken by a look at its configuration space.
     #[must_use]
     pub fn gather(root: &Root, asked: &Asked) -> Self {
+        root.was_asked(asked);
         let cpuinfo = must("/proc/cpuinfo", root.picked("/proc/cpuinfo", 8 << 20, |text| Ok(pick::cpuinfo(text))));
         let kernel = kernel::kernel(root, asked, &cpuinfo);
         let cpu = kernel::cpu(root, asked, &kernel, &cpuinfo);

@@ -216,7 +216,7 @@ pub(crate) fn resource(text: &str) -> String {
         None => word.to_owned(),
     };
     let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ");
-    text.lines().map(line).collect::<Vec<_>>().join("\n")
+    text.trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The one in brackets: `none [integrity] confidentiality`.

@@ -1,6 +1,6 @@
 //! Where files are read from: this machine, a copy of its files, or a snapshot.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -20,6 +20,8 @@ const NAMES: usize = 1 << 16;
 pub struct Root {
     source: Source,
     seen: RefCell<BTreeMap<String, Entry>>,
+    /// What was asked when something was gathered.
+    asked: OnceCell<Asked>,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ const NAME: &str = "snapshot.json";
 
 impl Root {
     fn of(source: Source) -> Self {
-        Self { source, seen: RefCell::default() }
+        Self { source, seen: RefCell::default(), asked: OnceCell::new() }
     }
     /// This machine.
     #[must_use]
@@ -55,7 +57,7 @@ impl Root {
     /// It is neither.
     pub fn at(folder: &Path) -> Result<Self, Error> {
         let file = folder.join(NAME);
-        match File::open(&file) {
+        match open(&file) {
             Ok(open) => {
                 let failed = |e: &dyn std::fmt::Display| Error(format!("{}: {e}", file.display()));
                 let mut bytes = Vec::new();
@@ -80,13 +82,16 @@ impl Root {
     pub fn of_snapshot(read: Snapshot) -> Self {
         Self::of(Source::Saved(Box::new(read)))
     }
-    /// What was asked when the snapshot was made; nothing for this machine and for a copy of files.
+    /// What was asked when the snapshot was made; of this machine and of a copy of files, when something was first gathered from it.
     #[must_use]
-    pub const fn asked(&self) -> Option<&Asked> {
+    pub fn asked(&self) -> Option<&Asked> {
         match &self.source {
             Source::Saved(read) => Some(read.asked()),
-            Source::Files { .. } => None,
+            Source::Files { .. } => self.asked.get(),
         }
+    }
+    pub(crate) fn was_asked(&self, asked: &Asked) {
+        self.asked.get_or_init(|| asked.clone());
     }
     /// Whether it is the machine this runs on.
     #[must_use]

@@ -19,6 +19,7 @@ fn span(first: u64, last: u64) -> Span {
 /// Gathers, saves, gathers from the snapshot, and wants the same.
 fn both(copy: &Copy, asked: &Asked) -> (Host, String) {
     let (host, root) = copy.gather(asked);
+    assert_eq!(root.asked(), Some(asked));
     let (saved, text) = again(&root, asked, &copy.0.join("saved"));
     assert_eq!(host, saved);
     (host, text)
@@ -49,7 +50,7 @@ fn fdt(nodes: &[(&str, Properties)]) -> Vec<u8> {
         structure.extend(1_u32.to_be_bytes());
         structure.extend(name.trim_start_matches('/').bytes().chain([0]));
         structure.resize(structure.len().next_multiple_of(4), 0);
-        for (property, value) in *properties {
+        for (property, value) in properties {
             structure.extend(3_u32.to_be_bytes());
             structure.extend((value.len() as u32).to_be_bytes());
             structure.extend((strings.len() as u32).to_be_bytes());

@@ -167,8 +167,11 @@ pub fn parse(text: &str, devices: &[&str]) -> Result<Vec<Line>, String> {
         if lines.len() >= MOST_LINES || text.len() > LONGEST {
             return Err(wrong(format!("a script has at most {MOST_LINES} steps of {LONGEST} bytes")));
         }
-        let words = words(text).map_err(wrong)?;
-        let step = step(&words, devices).map_err(wrong)?;
+        // A heading is prose, apostrophes and all.
+        let step = match text.strip_prefix("@title ") {
+            Some(title) => Step::Title { text: title.trim().to_owned() },
+            None => words(text).and_then(|words| step(&words, devices)).map_err(wrong)?,
+        };
         lines.push(Line { number, text: text.to_owned(), step });
     }
     Ok(lines)
@@ -242,7 +245,6 @@ fn step(words: &[String], devices: &[&str]) -> Result<Step, String> {
         }
         ("expect", text @ [_, ..]) => Step::Expect { text: text.join(" "), there: true },
         ("expect-not", text @ [_, ..]) => Step::Expect { text: text.join(" "), there: false },
-        ("title", text @ [_, ..]) => Step::Title { text: text.join(" ") },
         _ => return Err(format!("`{}` is no step; these are:\n{STEPS}", words.join(" "))),
     })
 }
@@ -382,15 +384,15 @@ mod tests {
 
     #[test]
     fn a_script_is_read() {
-        let text = "# a comment\n\ninspect {edu} --json\n@as nobody inspect\n@background one map {mem} 2 --hold \"a b\"\n\
+        let text = "# a comment\n\n@title the host's\ninspect {edu} --json\n@as nobody inspect\n@background one map {mem} 2 --hold \"a b\"\n\
             @until one ready now\n@kill9 one\n@unplug edu\n@expect-exit -9\n";
         let lines = parse(text, &DEVICES).unwrap();
-        assert_eq!(lines.len(), 7);
-        assert_eq!(lines[0].number, 3);
-        let Step::Run { words, name, .. } = &lines[2].step else { panic!() };
+        assert_eq!(lines.len(), 8);
+        assert_eq!((lines[0].number, &lines[0].step), (3, &Step::Title { text: "the host's".into() }));
+        let Step::Run { words, name, .. } = &lines[3].step else { panic!() };
         assert_eq!((words.last().unwrap().as_str(), name.as_deref()), ("a b", Some("one")));
-        assert_eq!(lines[3].step, Step::Until { name: "one".into(), text: "ready now".into() });
-        assert_eq!(lines[6].step, Step::ExpectExit { code: -9 });
+        assert_eq!(lines[4].step, Step::Until { name: "one".into(), text: "ready now".into() });
+        assert_eq!(lines[7].step, Step::ExpectExit { code: -9 });
     }
 
     #[test]

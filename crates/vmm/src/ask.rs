@@ -77,10 +77,6 @@ mod imp {
     fn of_arch(kvm: &Open, vm: &VmFd, vfio_device: Option<bool>) -> Result<Kvm, Failed> {
         /// `KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED`, answered by a VM only.
         const CACHEABLE_PFNMAP: u64 = 243;
-        /// `ARM64_SYS_REG(op0, op1, CRn, CRm, op2)` of Linux `asm/kvm.h`.
-        const fn register(op0: u64, op1: u64, crn: u64, crm: u64, op2: u64) -> u64 {
-            0x6030_0000_0013_0000 | op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
-        }
         let vcpu = vm.create_vcpu(0).map_err(|e| ("KVM_CREATE_VCPU", e))?;
         let mut target = kvm_bindings::kvm_vcpu_init::default();
         vm.get_preferred_target(&mut target).map_err(|e| ("KVM_ARM_PREFERRED_TARGET", e))?;
@@ -94,8 +90,8 @@ mod imp {
             // A VM's 0 may be that of a kernel before 6.17. /dev/kvm itself tells them apart: 0 of a number that is not known,
             // EINVAL of this one, which is about a VM (Linux 7.2, arch/arm64/kvm/arm.c, kvm_vm_ioctl_check_extension).
             cacheable_pfnmap: (kvm.check_extension_raw(CACHEABLE_PFNMAP) < 0 || of_vm > 0).then_some(of_vm > 0),
-            mmfr2: read(register(3, 0, 0, 7, 2)),
-            ctr: read(register(3, 3, 0, 0, 1)),
+            mmfr2: read(crate::regs::ID_AA64MMFR2_EL1),
+            ctr: read(crate::regs::CTR_EL0),
             quirks: None,
             ipa_bits: u32::try_from(kvm.get_host_ipa_limit()).ok().filter(|bits| *bits != 0),
             nested_paging: None,

@@ -1,7 +1,8 @@
 //! What can keep a scenario from being run. What the guest does is never here: it is an outcome.
 
-use std::{io, path::PathBuf};
+use std::io;
 
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 use crate::Bdf;
 
 /// Why the machine could not run a scenario.
@@ -27,38 +28,15 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The device has no IOMMU group.
-    #[error(
-        "device {bdf} has no IOMMU group ({source}): it does not exist, or no IOMMU stands before it; \
-         see /sys/kernel/iommu_groups for those that can be passed through"
-    )]
-    NoGroup {
+    /// A device could not be opened through VFIO.
+    #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+    #[error("device {bdf} could not be opened through VFIO: {why}\n{}", why.remedy())]
+    Vfio {
         /// The device.
         bdf: Bdf,
         /// Why.
-        source: io::Error,
+        why: bar::Why,
     },
-    /// A VFIO device file could not be opened.
-    #[error("{} could not be opened ({source}): {remedy}", path.display())]
-    Vfio {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-        /// What to do.
-        remedy: String,
-    },
-    /// Some device of the group has another driver.
-    #[error("IOMMU group {group} of {bdf} is not viable: bind every other device of the group to vfio-pci, or to none")]
-    NotViable {
-        /// The group.
-        group: u32,
-        /// The device that was to be opened.
-        bdf: Bdf,
-    },
-    /// The kernel's VFIO has no type 1 IOMMU.
-    #[error("VFIO on this host has no type 1 IOMMU: load the module vfio_iommu_type1")]
-    NoType1,
     /// None of the opened devices has what a device of the scenario needs.
     #[error("the scenario needs {needed}; opened are {have}: name devices that have it, or use --on lab:6.12")]
     NoDevice {

@@ -45,6 +45,8 @@ pub const MAIR_EL1: u64 = sysreg(3, 0, 10, 2, 0);
 pub const VBAR_EL1: u64 = sysreg(3, 0, 12, 0, 0);
 /// ID_AA64MMFR2_EL1.
 pub const ID_AA64MMFR2_EL1: u64 = sysreg(3, 0, 0, 7, 2);
+/// CTR_EL0.
+pub const CTR_EL0: u64 = sysreg(3, 3, 0, 0, 1);
 
 /// PSTATE at the start: EL1h, with D, A, I and F masked.
 pub const START_PSTATE: u64 = 0x3c5;
@@ -75,6 +77,7 @@ mod tests {
         assert_eq!(MAIR_EL1, 0x6030_0000_0013_c510);
         assert_eq!(VBAR_EL1, 0x6030_0000_0013_c600);
         assert_eq!(ID_AA64MMFR2_EL1, 0x6030_0000_0013_c03a);
+        assert_eq!(CTR_EL0, 0x6030_0000_0013_d801);
         assert!(has_fwb(1 << 40) && !has_fwb(0xffff_f0ff_ffff_ffff));
     }
 }

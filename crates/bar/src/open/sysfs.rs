@@ -13,15 +13,15 @@ use crate::{Why, cpu, vfio};
 impl Bar {
     pub(super) fn by_sysfs(&self, wc: bool, pages: Pages, asked: &Attributes) -> Result<Vma, Why> {
         let folder = self.device.folder();
+        let path = folder.join(format!("resource{}{}", self.index, if wc { "_wc" } else { "" }));
+        let name = path.display().to_string();
+        let file = File::options().read(true).write(!asked.read_only).open(&path);
+        let file = file.map_err(|error| Why::system(&name, &error, self.unopened(wc, &error)))?;
         let config = fs::read(folder.join("config")).unwrap_or_default();
         self.answers(&config)?;
         if !asked.read_only && !asked.over_msix {
             self.off_the_vectors(&config, pages)?;
         }
-        let path = folder.join(format!("resource{}{}", self.index, if wc { "_wc" } else { "" }));
-        let name = path.display().to_string();
-        let file = File::options().read(true).write(!asked.read_only).open(&path);
-        let file = file.map_err(|error| Why::system(&name, &error, self.unopened(wc, &error)))?;
         let vma = Vma::new(file.as_fd(), pages.start, pages.len, !asked.read_only);
         vma.map_err(|error| Why::system(format!("mmap of {name}"), &error, self.unmapped(&error)))
     }

@@ -102,7 +102,9 @@ pub fn run(args: &Args) -> Result {
         Some(path) => whole_log(args, Some(path), &facts),
         None if args.symptom.is_empty() && args.device.is_some() => symptom("slow", args, &facts),
         None if args.symptom.is_empty() => whole_log(args, None, &facts),
-        None if text.trim().is_empty() => Err(String::from("the symptom is empty\ngive a line of a log, `esr VALUE`, or words").into()),
+        None if text.trim().is_empty() => {
+            Err(String::from("the symptom is empty\ngive a line of a log, `esr VALUE`, or words").into())
+        }
         None => symptom(&text, args, &facts),
     }
 }
@@ -118,7 +120,9 @@ impl<'a> Facts<'a> {
         let device = match (host, device) {
             (Some(host), Some(bdf)) => Some(host.functions.get(&bdf).ok_or_else(|| match host.functions.len() {
                 0 => "--device: there is no PCI function here\nleave it out, or give a snapshot with --root".to_owned(),
-                n => format!("--device: there is no {bdf} among the {n} PCI functions here\n`bartender inspect` lists them"),
+                n => format!(
+                    "--device: there is no {bdf} among the {n} PCI functions here\n`bartender inspect` lists them"
+                ),
             })?),
             _ => None,
         };
@@ -192,15 +196,30 @@ impl Hit {
 fn symptom(text: &str, args: &Args, facts: &Facts<'_>) -> Result {
     let decoded = syndrome(text)?;
     let found = match &decoded {
-        Some(esr) => diagnose::esr(Syndrome { value: esr.value.0, el: (!esr.register_assumed).then(|| if esr.register == "ESR_EL1" { 1 } else { 2 }) }),
+        Some(esr) => diagnose::esr(Syndrome {
+            value: esr.value.0,
+            el: (!esr.register_assumed).then(|| if esr.register == "ESR_EL1" { 1 } else { 2 }),
+        }),
         None => diagnose::ask(text),
     };
     let mut hits: Vec<Hit> = found
         .into_iter()
-        .map(|it| Hit { case: it.case, how: it.how, specific: it.specific, captured: it.captured, judged: facts.judge(it.case), seen: None })
+        .map(|it| Hit {
+            case: it.case,
+            how: it.how,
+            specific: it.specific,
+            captured: it.captured,
+            judged: facts.judge(it.case),
+            seen: None,
+        })
         .collect();
     hits.sort_by_key(|hit| {
-        (hit.judged.standing == Standing::RuledOut, hit.how, std::cmp::Reverse(hit.specific / closeness(hit.how)), hit.judged.standing)
+        (
+            hit.judged.standing == Standing::RuledOut,
+            hit.how,
+            std::cmp::Reverse(hit.specific / closeness(hit.how)),
+            hit.judged.standing,
+        )
     });
     let code = if hits.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS };
     if args.json {
@@ -226,7 +245,12 @@ fn symptom(text: &str, args: &Args, facts: &Facts<'_>) -> Result {
     }
     let mut out = String::new();
     if let Some(esr) = &decoded {
-        let _ = writeln!(out, "{}  {}", paint(STRONG, format!("{} {}", esr.register, esr.value)), esr.fault.as_deref().unwrap_or(&esr.ec_name));
+        let _ = writeln!(
+            out,
+            "{}  {}",
+            paint(STRONG, format!("{} {}", esr.register, esr.value)),
+            esr.fault.as_deref().unwrap_or(&esr.ec_name)
+        );
         for line in &esr.what {
             out.push_str(&show::wrapped("  ", line));
         }
@@ -235,7 +259,8 @@ fn symptom(text: &str, args: &Args, facts: &Facts<'_>) -> Result {
     if hits.is_empty() {
         unknown(&mut out, text, decoded.is_some());
     }
-    let (out_of, rest): (Vec<_>, Vec<_>) = hits.iter().partition(|hit| hit.judged.standing == Standing::RuledOut && !args.all);
+    let (out_of, rest): (Vec<_>, Vec<_>) =
+        hits.iter().partition(|hit| hit.judged.standing == Standing::RuledOut && !args.all);
     let most = if args.all { usize::MAX } else { 3 };
     for (i, hit) in rest.iter().take(most).enumerate() {
         if i > 0 {
@@ -243,7 +268,11 @@ fn symptom(text: &str, args: &Args, facts: &Facts<'_>) -> Result {
         }
         case_text(&mut out, hit, i == 0 || args.all);
     }
-    also(&mut out, "it may also be", rest.get(most..).unwrap_or_default().iter().map(|hit| (hit.case, hit.case.title.clone())));
+    also(
+        &mut out,
+        "it may also be",
+        rest.get(most..).unwrap_or_default().iter().map(|hit| (hit.case, hit.case.title.clone())),
+    );
     ruled_out(&mut out, &out_of, rest.is_empty(), args.place.root.is_some());
     device_text(&mut out, facts);
     show::text(&out)?;
@@ -263,7 +292,9 @@ const fn closeness(how: How) -> usize {
 fn syndrome(text: &str) -> Result<Option<esr::Esr>> {
     let words: Vec<&str> = text.split_whitespace().collect();
     let (label, value) = match words.as_slice() {
-        [label, value] if matches!(label.to_ascii_lowercase().as_str(), "esr" | "esr_el1" | "esr_el2" | "hsr") => (Some(*label), *value),
+        [label, value] if matches!(label.to_ascii_lowercase().as_str(), "esr" | "esr_el1" | "esr_el2" | "hsr") => {
+            (Some(*label), *value)
+        }
         [value] if value.len() >= 10 && value.starts_with("0x") => (None, *value),
         _ => return Ok(None),
     };
@@ -332,7 +363,10 @@ fn whole_log(args: &Args, path: Option<&PathBuf>, facts: &Facts<'_>) -> Result {
     }
     if hits.iter().any(|hit| hit.judged.standing == Standing::RuledOut) {
         out.push('\n');
-        out.push_str(&show::wrapped("note: ", "what is ruled out here was printed by another machine: give its snapshot with --root, or --no-host"));
+        out.push_str(&show::wrapped(
+            "note: ",
+            "what is ruled out here was printed by another machine: give its snapshot with --root, or --no-host",
+        ));
     }
     show::text(&out)?;
     Ok(ExitCode::SUCCESS)
@@ -348,7 +382,8 @@ fn scan(from: impl Read, size: Option<u64>) -> io::Result<(Vec<log::Match>, u64)
         if begun.elapsed() < next {
             return;
         }
-        let of = size.filter(|size| *size >= read).map_or_else(String::new, |size| format!(" of {} MB", size / 1_000_000));
+        let of =
+            size.filter(|size| *size >= read).map_or_else(String::new, |size| format!(" of {} MB", size / 1_000_000));
         let (start, end) = if terminal { ("\r", "") } else { ("", " ...\n") };
         let _ = write!(io::stderr(), "{start}diagnose: {} MB{of} read{end}", read / 1_000_000);
         next = begun.elapsed() + if terminal { Duration::from_millis(200) } else { 5 * WORTH_A_LINE };
@@ -396,7 +431,12 @@ fn case_text(out: &mut String, hit: &Hit, sources: bool) {
     for (i, source) in hit.case.source.iter().enumerate().take(if sources { usize::MAX } else { 0 }) {
         field(out, if i == 0 { "source" } else { "" }, source);
     }
-    let _ = writeln!(out, "  {:<LABEL$}{}", paint(FAINT, "checked"), paint(colour(hit.case.checked), hit.case.checked.name()));
+    let _ = writeln!(
+        out,
+        "  {:<LABEL$}{}",
+        paint(FAINT, "checked"),
+        paint(colour(hit.case.checked), hit.case.checked.name())
+    );
 }
 
 /// What the facts say of a case: what holds, and what would have to be known. What merely does not hold is left out.
@@ -456,7 +496,10 @@ fn ruled_out(out: &mut String, hits: &[&Hit], alone: bool, elsewhere: bool) {
         if !hits.is_empty() {
             let machine = if elsewhere { "the machine of the snapshot" } else { "this machine" };
             out.push('\n');
-            out.push_str(&show::wrapped("note: ", &format!("{machine} cannot have it; for the one that has, give its snapshot with --root, or --no-host")));
+            out.push_str(&show::wrapped(
+                "note: ",
+                &format!("{machine} cannot have it; for the one that has, give its snapshot with --root, or --no-host"),
+            ));
         }
         return;
     }
@@ -474,8 +517,10 @@ fn unknown(out: &mut String, text: &str, is_esr: bool) {
     }
     let mut items = vec![
         "the facts: `bartender inspect --save machine` writes them into a folder; it has no serial numbers".to_owned(),
-        "the whole log of the host from its boot (dmesg), and of the guest; what came right before matters most".to_owned(),
-        "the VMM with its version and arguments, /proc/PID/smaps of it, and what the guest's driver maps how".to_owned(),
+        "the whole log of the host from its boot (dmesg), and of the guest; what came right before matters most"
+            .to_owned(),
+        "the VMM with its version and arguments, /proc/PID/smaps of it, and what the guest's driver maps how"
+            .to_owned(),
     ];
     out.push_str(&show::list("collect", &items));
     items.clear();
@@ -489,7 +534,9 @@ fn unknown(out: &mut String, text: &str, is_esr: bool) {
         items.push(format!("{what}: {whom}"));
     }
     out.push_str(&show::list("send it to", &items));
-    out.push_str("\nIf its cause is found, crates/diagnose/symptoms.toml takes it as a new case, with where that can be read.\n");
+    out.push_str(
+        "\nIf its cause is found, crates/diagnose/symptoms.toml takes it as a new case, with where that can be read.\n",
+    );
 }
 
 /// A BAR of the device that is asked about, and what becomes of it.

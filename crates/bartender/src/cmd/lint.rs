@@ -23,7 +23,7 @@ use crate::show::{self, BAD, FAINT, GOOD, OPEN, STRONG, paint};
 
 const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mWhere to get it:\u{1b}[0m
-  of QEMU              qemu-system-aarch64 -M virt,... -dumpdtb guest.dtb
+  of QEMU              qemu-system-aarch64 -M virt,...,dumpdtb=guest.dtb
   of a running guest   /sys/firmware/fdt, or /sys/firmware/acpi/tables (as root)
   of a VMM's test      the bytes it writes into guest memory
   Tables are known by their signatures, whatever the files are called.
@@ -45,8 +45,8 @@ const HELP: &str = concat!(
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub struct Args {
-    /// A device tree (.dtb), a folder of ACPI tables, or single tables: together they are one machine's
-    #[arg(required_unless_present = "rules", value_name = "GUEST.dtb|ACPI-DIR|TABLE")]
+    /// A device tree, a folder of ACPI tables, single tables: of one machine
+    #[arg(required_unless_present = "rules", value_name = "DTB|ACPI-DIR|TABLE")]
     files: Vec<PathBuf>,
     /// List the rules, or say all of one
     #[arg(long, value_name = "RULE", num_args = 0..=1, conflicts_with_all = ["files", "strict"])]
@@ -168,7 +168,10 @@ impl Read {
 }
 
 /// Keeps a table; no error: there is one already.
-fn place<T>(to: &mut Option<T>, found: std::result::Result<T, table::Error>) -> std::result::Result<(), Option<table::Error>> {
+fn place<T>(
+    to: &mut Option<T>,
+    found: std::result::Result<T, table::Error>,
+) -> std::result::Result<(), Option<table::Error>> {
     match (to.is_some(), found) {
         (true, _) => Err(None),
         (false, Ok(it)) => {
@@ -212,10 +215,14 @@ fn parts(it: &Description) -> Vec<(&'static str, String)> {
         let iommus = count(|n| matches!(n, Node::VirtioPci { .. } | Node::VirtioMmio { .. }));
         let ranges = counted(count(|n| matches!(n, Node::PciRange { .. })), "PCI range");
         let points = count(|n| matches!(n, Node::Mmio { .. }));
-        out.push(("VIOT", format!("{}, {ranges}, {}", counted(iommus, "virtio-iommu"), counted(points, "MMIO endpoint"))));
+        out.push((
+            "VIOT",
+            format!("{}, {ranges}, {}", counted(iommus, "virtio-iommu"), counted(points, "MMIO endpoint")),
+        ));
     }
     if let Some(mcfg) = &it.mcfg {
-        let windows = mcfg.iter().take(4).map(|e| format!("segment {}, buses {:#04x} to {:#04x}", e.segment, e.first, e.last));
+        let windows =
+            mcfg.iter().take(4).map(|e| format!("segment {}, buses {:#04x} to {:#04x}", e.segment, e.first, e.last));
         let windows: Vec<String> = windows.collect();
         let more = if mcfg.len() > windows.len() { ", and more" } else { "" };
         out.push(("MCFG", format!("{}{more}", windows.join("; "))));
@@ -308,7 +315,8 @@ fn text(it: &Description, complaints: &[Complaint]) -> String {
             (count > 0).then(|| counted(count, severity.name()))
         })
         .collect();
-    let verdict = if counts.is_empty() { paint(GOOD, "nothing contradicts".into()) } else { paint(STRONG, counts.join(", ")) };
+    let verdict =
+        if counts.is_empty() { paint(GOOD, "nothing contradicts".into()) } else { paint(STRONG, counts.join(", ")) };
     let _ = writeln!(out, "\n{verdict}; {of}");
     out
 }
@@ -353,7 +361,8 @@ fn rules(name: Option<&str>, json: bool) -> Result {
         if json {
             show::json(rule)?;
         } else {
-            let mut out = format!("{:<9}{}\n", paint(colour(rule.severity), rule.severity.name()), paint(STRONG, rule.name));
+            let mut out =
+                format!("{:<9}{}\n", paint(colour(rule.severity), rule.severity.name()), paint(STRONG, rule.name));
             out.push_str(&field("finds", rule.finds));
             rest(&mut out, rule);
             show::text(&out)?;

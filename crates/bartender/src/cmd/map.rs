@@ -199,7 +199,7 @@ fn dumped(span: &Span, width: usize, words: &[Option<u64>]) -> String {
                     text.push_str(&"-".repeat(width));
                 }
                 Some(Some(word)) => {
-                    let _ = write!(out, " {word:0$x}", 2 * width);
+                    let _ = write!(out, " {word:0>0$x}", 2 * width);
                     let bytes = word.to_le_bytes();
                     text.extend(
                         bytes

@@ -44,7 +44,7 @@ const HELP: &str = concat!(
       is it what it is predicted to be? Loads only, of a device that is known to take them
   bartender probe 0000:00:04.0 2 --scratch
       every test, in each way in which it can be mapped
-  bartender probe 0000:01:00.0 2 --by sysfs-wc --offset 0x100000 --scratch
+  bartender probe 0000:01:00.0 2 --by sysfs-write-combine --offset 0x100000 --scratch
       the frame buffer from 1 MiB on, write-combining"
 );
 
@@ -61,7 +61,7 @@ pub struct Args {
     /// Only mappings that give this: uncached, write-combine
     #[arg(long = "as", value_name = "TYPE")]
     ty: Option<String>,
-    /// Only this way: vfio-group, vfio-cdev (both reset the device), sysfs, sysfs-wc
+    /// Only this way: vfio-group, vfio-cdev (both reset the device), sysfs, sysfs-write-combine
     #[arg(long, value_name = "WAY")]
     by: Option<String>,
     /// From here on

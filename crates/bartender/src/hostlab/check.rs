@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use lab::script::{self, Line};
-use lab::{Arch, Played, Progress};
+use lab::{Arch, Played, Progress, Series};
 use serde::Serialize;
 
 use super::compare::{self, Row, Same};
@@ -22,8 +22,8 @@ pub const USUAL: [&str; 5] = ["6.1", "6.12", "7.2", "acpi-6.12", "x86-6.12"];
 /// is behind a bridge has windows.
 const DEVICES: [&str; 8] = [
     "ivshmem",
-    "edu,port",
-    "nvme",
+    "edu",
+    "nvme,port",
     "display",
     "ivshmem,unbound,port,name=ivshmem-off",
     "edu,unbound,name=edu-off",
@@ -35,6 +35,8 @@ const PREDICTED: &str = include_str!("../../tests/hosts/predicted.lab");
 const FLOWS: &str = include_str!("../../tests/hosts/flows.lab");
 const ARM64: &str = include_str!("../../tests/hosts/arm64.lab");
 const X86: &str = include_str!("../../tests/hosts/x86.lab");
+const UNPLUG: &str = include_str!("../../tests/hosts/unplug.lab");
+const DEAF: &str = include_str!("../../tests/hosts/deaf.lab");
 /// A scenario that a host runs on its own KVM: what a guest gets, beside what is predicted of stage 2.
 const SCENARIO: (&str, &str) = ("unaligned.toml", include_str!("../../../../scenarios/unaligned-normal-nc.toml"));
 
@@ -87,7 +89,11 @@ fn lines(machine: Machine, names: &[&str]) -> std::result::Result<Vec<Line>, Str
         Arch::Amd64 => ("x86.lab", X86),
     };
     let mut all = Vec::new();
-    for (file, text) in [("predicted.lab", PREDICTED), more, ("flows.lab", FLOWS)] {
+    // A finding: see the file.
+    let shares = machine.series.arch() == Arch::Arm64 && !machine.acpi;
+    let deaf = shares && [Series::new(6, 1), Series::new(6, 12)].contains(&machine.series);
+    let unplug = if deaf { ("deaf.lab", DEAF) } else { ("unplug.lab", UNPLUG) };
+    for (file, text) in [("predicted.lab", PREDICTED), more, ("flows.lab", FLOWS), unplug] {
         all.extend(script::parse(text, names).map_err(|why| format!("{file}: {why}"))?);
     }
     Ok(all)
@@ -165,7 +171,7 @@ fn text(checked: &Checked, all: bool) -> String {
     let _ = writeln!(
         out,
         "{}",
-        paint(FAINT, format!("  {:<14}{:<4}{:<12}{:<22}found", "device", "BAR", "way", "predicted"))
+        paint(FAINT, format!("  {:<12} {:<4}{:<20} {:<14} found", "device", "BAR", "way", "predicted"))
     );
     for row in rows {
         let ty = row.predicted.as_deref().unwrap_or("cannot be had");
@@ -175,7 +181,7 @@ fn text(checked: &Checked, all: bool) -> String {
             Same::Open(why) => (paint(OPEN, "open"), why.clone()),
             Same::No(why) => (paint(BAD, "differs"), why.clone()),
         };
-        let _ = writeln!(out, "  {:<14}{:<4}{:<12}{ty:<22}{:<26}{mark}", row.device, row.bar, row.way, row.found);
+        let _ = writeln!(out, "  {:<12} {:<4}{:<20} {ty:<14} {:<24} {mark}", row.device, row.bar, row.way, row.found);
         if !why.is_empty() {
             out.push_str(&show::wrapped("      ", &why));
         }

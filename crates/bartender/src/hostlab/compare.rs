@@ -35,7 +35,7 @@ pub enum Same {
 
 /// A way of `probe`, and the same of `inspect`.
 const WAYS: [(&str, &str); 4] =
-    [("vfio-group", "vfio"), ("vfio-cdev", "vfio"), ("sysfs", "sysfs"), ("sysfs-wc", "sysfs-write-combine")];
+    [("vfio-group", "vfio"), ("vfio-cdev", "vfio"), ("sysfs", "sysfs"), ("sysfs-write-combine", "sysfs-write-combine")];
 
 /// A row for each mapping that `probe` tried, in the order of the script. `devices` are the names with their addresses.
 #[must_use]
@@ -79,7 +79,7 @@ fn row(device: &str, bar: u64, layers: &[Value], mapping: &Value) -> Option<Row>
     let (_, planned) = WAYS.iter().find(|(probed, _)| *probed == way)?;
     let layer = layers.iter().find(|layer| layer["way"] == *planned).unwrap_or(&Value::Null);
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let (ty, blocked) = (text(&layer["vma"]["ty"]), text(&layer["available"]["Err"]));
+    let (ty, blocked) = (text(&layer["vma"]["ty"]), text(&layer["available"]["why"]));
     let (predicted_there, not_mapped) = (text(&mapping["predicted"]), text(&mapping["not_mapped"]));
     let (found, same) = match (&blocked, &not_mapped) {
         _ if layer.is_null() => ("-".to_owned(), Same::No("inspect says nothing of it".to_owned())),
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_differs_is_seen() {
-        let layer = |ty: &str| json!({ "way": "sysfs", "available": { "Ok": null }, "vma": { "ty": ty } });
+        let layer = |ty: &str| json!({ "way": "sysfs", "available": { "ok": true }, "vma": { "ty": ty } });
         let mapping = |ty: &str, kind: &str| json!({ "way": "sysfs", "predicted": ty, "report": { "kind": kind } });
         let (device, normal) = ("arm64:device-ngnre", "arm64:normal-nc");
         assert_eq!(one(layer(device), mapping(device, "device")), Same::Yes);
@@ -173,7 +173,7 @@ mod tests {
         assert!(matches!(one(layer(device), mapping(device, "unknown")), Same::Open(_)));
         let refused = json!({ "way": "sysfs", "predicted": device, "not_mapped": "no" });
         assert!(matches!(one(layer(device), refused.clone()), Same::No(_)));
-        let blocked = json!({ "way": "sysfs", "available": { "Err": "off" }, "vma": { "ty": device } });
+        let blocked = json!({ "way": "sysfs", "available": { "ok": false, "why": "off" }, "vma": { "ty": device } });
         assert_eq!(one(blocked.clone(), refused), Same::Yes);
         assert!(matches!(one(blocked, mapping(device, "device")), Same::No(_)));
         assert!(matches!(one(Value::Null, mapping(device, "device")), Same::No(_)));
@@ -182,8 +182,9 @@ mod tests {
     #[test]
     fn the_list_of_x86_is_read() {
         let layer =
-            |ty: &str| json!({ "way": "sysfs-write-combine", "available": { "Ok": null }, "vma": { "ty": ty } });
-        let mapping = |ty: &str, listed: &str| json!({ "way": "sysfs-wc", "predicted": ty, "listed": listed });
+            |ty: &str| json!({ "way": "sysfs-write-combine", "available": { "ok": true }, "vma": { "ty": ty } });
+        let mapping =
+            |ty: &str, listed: &str| json!({ "way": "sysfs-write-combine", "predicted": ty, "listed": listed });
         assert_eq!(one(layer("x86:wc"), mapping("x86:wc", "write-combining")), Same::Yes);
         assert_eq!(one(layer("x86:uc"), mapping("x86:uc", "uncached-minus")), Same::Yes);
         for (ty, listed) in [("x86:wc", "uncached-minus"), ("x86:uc", "write-combining"), ("x86:wc", "write-back")] {

@@ -21,7 +21,8 @@ pub static RULES: &[Rule] = &[
         name: "malformed",
         severity: Severity::Error,
         finds: "a table or a property that cannot be read",
-        follows: "The guest's kernel leaves out what it cannot read, or reads past it. None of the rules below was asked of it.",
+        follows: "The guest's kernel leaves out what it cannot read, or reads past it. None of the rules below was \
+                  asked of it.",
         remedy: "Make the field what its format says.",
         source: &["ACPI 6.5, 5.2.6", "Devicetree Specification 0.4, chapter 5"],
         needs: &[],
@@ -31,7 +32,8 @@ pub static RULES: &[Rule] = &[
         name: "cca-missing",
         severity: Severity::Error,
         finds: "a PCI host bridge on Arm without _CCA",
-        follows: "Linux gives every PCI function below it DEV_DMA_NOT_SUPPORTED: each DMA mapping fails, and no IOMMU is set up.",
+        follows: "Linux gives every PCI function below it DEV_DMA_NOT_SUPPORTED: each DMA mapping fails, and no \
+                  IOMMU is set up. Seen with Linux 6.12: \"Failed to enable 64-bit or 32-bit DMA\".",
         remedy: "Give the host bridge's device (PNP0A08) Name (_CCA, 1), or 0 if its DMA does not snoop the caches.",
         source: &[
             ACPI_CCA,
@@ -45,8 +47,8 @@ pub static RULES: &[Rule] = &[
         name: "cca-differs",
         severity: Severity::Error,
         finds: "a host bridge's _CCA and the CCA of its IORT root complex contradict",
-        follows: "Linux believes _CCA and does not read IORT's CCA; other software reads IORT (EDK2's SmmuDxe). One of them is wrong: DMA of \
-                  stale data, or maintenance for nothing.",
+        follows: "Linux believes _CCA and does not read IORT's CCA; other software reads IORT (EDK2's SmmuDxe). One \
+                  of them is wrong: DMA of stale data, or maintenance for nothing.",
         remedy: "Make them equal: both 1 if the device's DMA snoops the CPU's caches.",
         source: &[ACPI_CCA, IORT_ACCESS, "Linux 7.2 pci_dma_configure() (drivers/pci/pci-driver.c)"],
         needs: &[Part::Names, Part::Iort],
@@ -56,8 +58,8 @@ pub static RULES: &[Rule] = &[
         name: "iort-cca-without-path",
         severity: Severity::Error,
         finds: "a node of IORT says CCA = 1 and CPM = 0",
-        follows: "It says that its DMA is coherent and that it has no coherent path to memory. Linux reads neither; a guest that reads CPM takes \
-                  its DMA as non-coherent.",
+        follows: "It says that its DMA is coherent and that it has no coherent path to memory. Linux reads neither; \
+                  a guest that reads CPM takes its DMA as non-coherent.",
         remedy: "Set CPM (bit 0 of the memory access flags), or clear CCA here and in _CCA.",
         source: &[IORT_ACCESS, FWTS],
         needs: &[Part::Iort],
@@ -67,7 +69,8 @@ pub static RULES: &[Rule] = &[
         name: "iort-path-without-cca",
         severity: Severity::Error,
         finds: "a node of IORT says CCA = 0 with CPM and DACS set",
-        follows: "A coherent path and accesses that are cacheable and Inner Shareable are a coherent device: CCA = 0 denies it.",
+        follows: "A coherent path and accesses that are cacheable and Inner Shareable are a coherent device: CCA = 0 \
+                  denies it.",
         remedy: "Set CCA to 1 here and in _CCA, or clear the flag that does not hold.",
         source: &[IORT_ACCESS, FWTS],
         needs: &[Part::Iort],
@@ -77,9 +80,10 @@ pub static RULES: &[Rule] = &[
         name: "iort-cca-by-override",
         severity: Severity::Warning,
         finds: "a node of IORT says CCA = 1 with CPM, without DACS",
-        follows: "Its accesses are coherent only while an SMMU overrides their attributes. EDK2 does so (STE.MTCFG); Linux leaves them as they come \
-                  where the SMMU is bypassed.",
-        remedy: "Set DACS (bit 1 of the memory access flags) if the device's accesses are cacheable: of a VMM's device they are.",
+        follows: "Its accesses are coherent only while an SMMU overrides their attributes. EDK2 does so (STE.MTCFG); \
+                  Linux leaves them as they come where the SMMU is bypassed.",
+        remedy: "Set DACS (bit 1 of the memory access flags) if the device's accesses are cacheable: of a VMM's \
+                  device they are.",
         source: &[IORT_ACCESS, "EDK2 SmmuDxe, SmmuV3BuildStreamTable()"],
         needs: &[Part::Iort],
         check: |d| access(d, |it| it.cca == 1 && it.cpm() && !it.dacs()),
@@ -88,8 +92,9 @@ pub static RULES: &[Rule] = &[
         name: "smmuv3-not-coherent",
         severity: Severity::Warning,
         finds: "an SMMUv3 without the COHACC override, before devices that are coherent",
-        follows: "With ACPI, Linux takes the SMMU as not coherent, whatever SMMU_IDR0.COHACC says. It then denies IOMMU_CAP_CACHE_COHERENCY: VFIO in \
-                  the guest refuses every device behind it with EINVAL.",
+        follows: "With ACPI, Linux takes the SMMU as not coherent, whatever SMMU_IDR0.COHACC says (\"IDR0.COHACC \
+                  overridden by FW configuration (false)\"). It then denies IOMMU_CAP_CACHE_COHERENCY: VFIO in the \
+                  guest refuses every device behind it with EINVAL.",
         remedy: "Set bit 0 of the SMMUv3 node's flags, if its table walks are coherent: an emulated SMMU's are.",
         source: &["Linux 7.2 arm_smmu_v3_dma_configure(), arm_smmu_capable()", REFUSED],
         needs: &[Part::Iort],
@@ -99,7 +104,8 @@ pub static RULES: &[Rule] = &[
         name: "iort-no-mapping",
         severity: Severity::Warning,
         finds: "a root complex of IORT that maps no id",
-        follows: "No SMMU translates for it, and no ITS takes its MSIs: devices are left with INTx, and those that need MSIs do not probe.",
+        follows: "No SMMU translates for it, and no ITS takes its MSIs: devices are left with INTx, and those that \
+                  need MSIs do not probe.",
         remedy: "Map all requester ids to the SMMU, or to the ITS group where there is no SMMU.",
         source: &[MAP_NODE, "Linux 7.2 iort_get_device_domain()"],
         needs: &[Part::Iort],
@@ -109,8 +115,9 @@ pub static RULES: &[Rule] = &[
         name: "iort-ids-overlap",
         severity: Severity::Error,
         finds: "two id mappings of a node have input ids in common",
-        follows: "Linux takes the first that fits, logs \"conflicting mapping for input ID\" where they meet at an end, and may take the second there. \
-                  A device is behind another stream id, or another SMMU, than was meant.",
+        follows: "Linux takes the first that fits, logs \"conflicting mapping for input ID\" where they meet at an \
+                  end, and may take the second there. A device is behind another stream id, or another SMMU, than \
+                  was meant.",
         remedy: "Make the ranges disjoint. The field is the number of ids minus one.",
         source: &["Linux 7.2 iort_id_map()", "DEN0049E.f, ID mappings"],
         needs: &[Part::Iort],
@@ -120,7 +127,8 @@ pub static RULES: &[Rule] = &[
         name: "iort-odd-target",
         severity: Severity::Error,
         finds: "an id mapping that ends at what neither translates nor takes MSIs",
-        follows: "Linux follows mappings until it meets an SMMU or an ITS group. It does not meet one: the device has no IOMMU, or no MSIs.",
+        follows: "Linux follows mappings until it meets an SMMU or an ITS group. It does not meet one: the device \
+                  has no IOMMU, or no MSIs.",
         remedy: "Root complexes and named components map to an SMMU or an ITS group, SMMUs to an ITS group.",
         source: &[MAP_NODE, "DEN0049E.f, ID mappings"],
         needs: &[Part::Iort],
@@ -130,7 +138,8 @@ pub static RULES: &[Rule] = &[
         name: "iort-no-msi",
         severity: Severity::Warning,
         finds: "a root complex behind an SMMU that leads on to no ITS group",
-        follows: "Linux looks for the ITS through the SMMU's own mappings and finds none: devices behind it are left with INTx.",
+        follows: "Linux looks for the ITS through the SMMU's own mappings and finds none: devices behind it are left \
+                  with INTx.",
         remedy: "Map the stream ids of the SMMU's node to the ITS group, as device ids.",
         source: &[MAP_NODE, "Linux 7.2 iort_dev_find_its_id()"],
         needs: &[Part::Iort],
@@ -150,7 +159,8 @@ pub static RULES: &[Rule] = &[
         name: "segment-without-root-complex",
         severity: Severity::Error,
         finds: "a PCI segment of MCFG that IORT has no root complex for",
-        follows: "Linux finds a PCI function's SMMU and ITS by its segment alone. Functions of this one are untranslated and without an ITS.",
+        follows: "Linux finds a PCI function's SMMU and ITS by its segment alone. Functions of this one are \
+                  untranslated and without an ITS.",
         remedy: "Add a root complex node with this PCI segment number to IORT.",
         source: &["Linux 7.2 iort_match_node_callback(), iort_iommu_configure_id()"],
         needs: &[Part::Iort, Part::Mcfg],
@@ -160,7 +170,8 @@ pub static RULES: &[Rule] = &[
         name: "root-complex-without-segment",
         severity: Severity::Note,
         finds: "a root complex of IORT for a PCI segment that MCFG does not have",
-        follows: "Nothing uses the node, unless a host bridge of that segment says by _CBA where its configuration space is.",
+        follows: "Nothing uses the node, unless a host bridge of that segment says by _CBA where its configuration \
+                  space is.",
         remedy: "Add the segment to MCFG, or take the node out.",
         source: &["PCI Firmware 3.3, 4.1.2 and 4.1.3 (_CBA)"],
         needs: &[Part::Iort, Part::Mcfg],
@@ -180,8 +191,8 @@ pub static RULES: &[Rule] = &[
         name: "translated-twice",
         severity: Severity::Error,
         finds: "IORT and VIOT each put the same requester ids behind an IOMMU",
-        follows: "Linux asks IORT first, and VIOT only where IORT knows no SMMU: the virtio-iommu never sees these devices. A VMM that translates by \
-                  the virtio-iommu then sees DMA addresses of the SMMU.",
+        follows: "Linux asks IORT first, and VIOT only where IORT knows no SMMU: the virtio-iommu never sees these \
+                  devices. A VMM that translates by the virtio-iommu then sees DMA addresses of the SMMU.",
         remedy: "Leave one of them out. Beside a VIOT, IORT's root complex maps to the ITS group.",
         source: &["Linux 7.2 acpi_iommu_configure_id() (drivers/acpi/scan.c)"],
         needs: &[Part::Iort, Part::Viot],
@@ -191,7 +202,8 @@ pub static RULES: &[Rule] = &[
         name: "viot-ranges-overlap",
         severity: Severity::Error,
         finds: "two PCI ranges of VIOT have requester ids in common",
-        follows: "Which endpoint id such a device gets depends on the order in which a guest keeps the ranges: Linux prepends each, so the last wins.",
+        follows: "Which endpoint id such a device gets depends on the order in which a guest keeps the ranges: Linux \
+                  prepends each, so the last wins.",
         remedy: "Make the ranges disjoint.",
         source: &["Linux 7.2 viot_parse_node() (list_add), viot_pci_dev_iommu_init()"],
         needs: &[Part::Viot],
@@ -201,7 +213,8 @@ pub static RULES: &[Rule] = &[
         name: "viot-own-range",
         severity: Severity::Note,
         finds: "a virtio-iommu of VIOT is in a range that it translates itself",
-        follows: "Its own DMA cannot be behind it. Linux leaves it out (\"We're not translating ourself\"); another guest may wait for it for ever.",
+        follows: "Its own DMA cannot be behind it. Linux leaves it out (\"We're not translating ourself\"); another \
+                  guest may wait for it for ever.",
         remedy: "Split the range around its requester id. QEMU does not (hw/acpi/viot.c), which is why this is a note.",
         source: &["Linux 7.2 viot_dev_iommu_init()", "QEMU hw/acpi/viot.c"],
         needs: &[Part::Viot],
@@ -231,9 +244,11 @@ pub static RULES: &[Rule] = &[
         name: "dt-bridge-says-nothing",
         severity: Severity::Warning,
         finds: "a PCI host bridge on Arm with no word on coherency, on it or above",
-        follows: "arm64 Linux takes the DMA of all functions below it as non-coherent: buffers are mapped uncached or maintained by hand, while a VMM reads \
-                  and writes them through its caches. Stale data wherever stage 2 does not force write-back (no FEAT_S2FWB).",
-        remedy: "Add dma-coherent. A VMM may for VFIO devices too: VFIO takes only devices whose IOMMU is coherent, and maps guest memory so.",
+        follows: "arm64 Linux takes the DMA of all functions below it as non-coherent: buffers are mapped uncached \
+                  or maintained by hand, while a VMM reads and writes them through its caches. Stale data wherever \
+                  stage 2 does not force write-back (no FEAT_S2FWB).",
+        remedy: "Add dma-coherent. A VMM may for VFIO devices too: VFIO takes only devices whose IOMMU is coherent, \
+                  and maps guest memory so.",
         source: &[COHERENT, "firecracker #5536", "Linux 7.2 __vfio_register_dev()"],
         needs: &[Part::Tree],
         check: bridge_says_nothing,
@@ -242,8 +257,9 @@ pub static RULES: &[Rule] = &[
         name: "dt-virtio-not-coherent",
         severity: Severity::Error,
         finds: "a virtio,mmio (or VMBus) node on Arm that is not dma-coherent",
-        follows: "With VIRTIO_F_ACCESS_PLATFORM the guest allocates its rings uncached, and the VMM uses them cached. Without FEAT_S2FWB the first request \
-                  fails: \"virtio_blk virtio0: req.0:id 0 is not a head!\". Hosts with FEAT_S2FWB hide it.",
+        follows: "With VIRTIO_F_ACCESS_PLATFORM the guest allocates its rings uncached, and the VMM uses them \
+                  cached. Without FEAT_S2FWB the first request fails: \"virtio_blk virtio0: req.0:id 0 is not a \
+                  head!\". Hosts with FEAT_S2FWB hide it.",
         remedy: "Add dma-coherent to the node: what a VMM does in its own process is coherent.",
         source: &["firecracker #5536, fixed by #5538", "Linux 7.2 vring_alloc_queue()", COHERENT],
         needs: &[Part::Tree],
@@ -253,8 +269,8 @@ pub static RULES: &[Rule] = &[
         name: "dt-device-not-coherent",
         severity: Severity::Note,
         finds: "a device on Arm that is not dma-coherent, beside PCI that is",
-        follows: "Its driver does cache maintenance and maps buffers uncached. Right for hardware that does not snoop; of a device that the VMM emulates it is \
-                  the case of dt-virtio-not-coherent.",
+        follows: "Its driver does cache maintenance and maps buffers uncached. Right for hardware that does not \
+                  snoop; of a device that the VMM emulates it is the case of dt-virtio-not-coherent.",
         remedy: "Add dma-coherent if its DMA snoops.",
         source: &[COHERENT, "openvmm #46"],
         needs: &[Part::Tree],
@@ -264,8 +280,8 @@ pub static RULES: &[Rule] = &[
         name: "dt-iommu-not-coherent",
         severity: Severity::Warning,
         finds: "a coherent host bridge behind an SMMUv3 without dma-coherent",
-        follows: "Linux takes the SMMU's walks as non-coherent, which costs maintenance for each table entry, and denies IOMMU_CAP_CACHE_COHERENCY: VFIO in the \
-                  guest refuses every device behind it with EINVAL.",
+        follows: "Linux takes the SMMU's walks as non-coherent, which costs maintenance for each table entry, and \
+                  denies IOMMU_CAP_CACHE_COHERENCY: VFIO in the guest refuses every device behind it with EINVAL.",
         remedy: "Add dma-coherent to the SMMU's node, if its table walks are coherent: an emulated SMMU's are.",
         source: &["Linux 7.2 arm_smmu_capable() (arm-smmu-v3.c)", REFUSED, "Devicetree binding iommu/arm,smmu-v3.yaml"],
         needs: &[Part::Tree],
@@ -275,7 +291,8 @@ pub static RULES: &[Rule] = &[
         name: "dt-bridge-not-coherent",
         severity: Severity::Warning,
         finds: "a host bridge that is dma-noncoherent behind an IOMMU that is dma-coherent",
-        follows: "Linux maintains caches for each DMA, though VFIO in the guest is told that DMA through this IOMMU is coherent: it asks the IOMMU, not the bridge.",
+        follows: "Linux maintains caches for each DMA, though VFIO in the guest is told that DMA through this IOMMU \
+                  is coherent: it asks the IOMMU, not the bridge.",
         remedy: "Make the bridge dma-coherent, or take the word from the IOMMU, whichever holds.",
         source: &[COHERENT, REFUSED],
         needs: &[Part::Tree],
@@ -285,8 +302,9 @@ pub static RULES: &[Rule] = &[
         name: "dt-map-nowhere",
         severity: Severity::Error,
         finds: "an iommu-map, iommus or msi-map refers to a phandle that no node has",
-        follows: "iommu-map: the entry's devices come up untranslated, in Linux 7.2 those of later entries too. msi-map: they find no MSI controller, and \
-                  drivers that need MSI-X do not probe.",
+        follows: "iommu-map: the entry's devices come up untranslated, without a word in the log (seen with Linux \
+                  6.12); in Linux 7.2 those of later entries too. msi-map: they find no MSI controller, and drivers \
+                  that need MSI-X do not probe.",
         remedy: "Refer to a phandle that is there.",
         source: &[MAP_ID, "tinylabscom/mvm #3577"],
         needs: &[Part::Tree],
@@ -296,8 +314,8 @@ pub static RULES: &[Rule] = &[
         name: "dt-map-to-no-iommu",
         severity: Severity::Error,
         finds: "an iommu-map or iommus refers to a node without #iommu-cells",
-        follows: "No driver ever registers an IOMMU for that node. Each device waits for it (EPROBE_DEFER) until the kernel gives up waiting, and then runs \
-                  untranslated.",
+        follows: "No driver ever registers an IOMMU for that node. Each device waits for it until Linux gives up \
+                  (\"deferred probe timeout\", after 10 s), and then runs untranslated. Seen with Linux 6.12.",
         remedy: "Refer to the IOMMU's node, or give it #iommu-cells.",
         source: &[FWSPEC, MAP_ID, "Devicetree binding iommu/iommu.txt"],
         needs: &[Part::Tree],
@@ -307,8 +325,9 @@ pub static RULES: &[Rule] = &[
         name: "dt-iommu-in-own-map",
         severity: Severity::Error,
         finds: "the host bridge's iommu-map covers the IOMMU's own requester id",
-        follows: "The IOMMU waits for itself (EPROBE_DEFER): its driver does not probe before the deferred-probe timeout, and by then the devices behind it may \
-                  have been let go untranslated.",
+        follows: "The IOMMU waits for itself, and all devices behind it wait for it, until Linux gives up \
+                  (\"deferred probe timeout, ignoring dependency\", after 10 s). A device that is then retried \
+                  before the IOMMU runs untranslated. Both seen with Linux 6.12.",
         remedy: "Leave its requester id out: <0 &iommu 0 RID>, <RID+1 &iommu RID+1 (0xffff-RID)>.",
         source: &[PCI_IOMMU, FWSPEC],
         needs: &[Part::Tree],
@@ -328,7 +347,8 @@ pub static RULES: &[Rule] = &[
         name: "dt-map-mask",
         severity: Severity::Error,
         finds: "an entry of an iommu-map or msi-map begins at an id that its mask takes off",
-        follows: "Linux refuses the map (EFAULT, \"ignores id-base\") from that entry on: those devices have no IOMMU, or no MSIs.",
+        follows: "Linux refuses the map (EFAULT, \"ignores id-base\") from that entry on: those devices have no \
+                  IOMMU, or no MSIs.",
         remedy: "Clear those bits of the first id, or set them in the mask.",
         source: &[MAP_ID],
         needs: &[Part::Tree],
@@ -338,7 +358,8 @@ pub static RULES: &[Rule] = &[
         name: "dt-no-msi",
         severity: Severity::Warning,
         finds: "a host bridge with an iommu-map and neither msi-map nor msi-parent",
-        follows: "Linux finds no MSI controller for its functions: they are left with INTx, and drivers that need MSI-X do not probe.",
+        follows: "Linux finds no MSI controller for its functions: they are left with INTx, and drivers that need \
+                  MSI-X do not probe.",
         remedy: "Add msi-map (an ITS: requester ids to device ids) or msi-parent.",
         source: &["Linux 7.2 of_msi_xlate() (drivers/of/irq.c)"],
         needs: &[Part::Tree],
@@ -358,8 +379,8 @@ pub static RULES: &[Rule] = &[
         name: "normal-nc-unsaid",
         severity: Severity::Note,
         finds: "PCI on Arm: nothing says whether its memory may be mapped Normal-NC",
-        follows: "No table and no binding has a word for it, so the guest's driver decides alone. Whether it gets what it asks is decided at stage 2, by the \
-                  host's kernel (vfio-pci from Linux 6.9: yes).",
+        follows: "No table and no binding has a word for it, so the guest's driver decides alone. Whether it gets \
+                  what it asks is decided at stage 2, by the host's kernel (vfio-pci from Linux 6.9: yes).",
         remedy: "Nothing to do here; `bartender plan` says what each BAR gets on a host.",
         source: &["thread 002 (Zyngier: \"Having a firmware description of what can be mapped with what attributes\")"],
         needs: &[],
@@ -409,9 +430,8 @@ fn cca_differs(d: &Description) -> Vec<Place> {
         let node = d.iort.as_ref()?.root_complex(u32::from(bridge.segment?))?;
         let Kind::RootComplex { access, .. } = &node.kind else { return None };
         let cca = bridge.cca?;
-        (u32::from(cca) != access.cca).then(|| {
-            place(&*bridge.path, format!("_CCA {}, and CCA {} in {}", u8::from(cca), access.cca, at(node)))
-        })
+        (u32::from(cca) != access.cca)
+            .then(|| place(&*bridge.path, format!("_CCA {}, and CCA {} in {}", u8::from(cca), access.cca, at(node))))
     });
     said.collect()
 }
@@ -428,9 +448,9 @@ fn access(d: &Description, is: impl Fn(&Access) -> bool) -> Vec<Place> {
 }
 
 fn smmu_not_coherent(d: &Description) -> Vec<Place> {
-    let coherent = iort(d).iter().filter(|node| {
-        matches!(&node.kind, Kind::RootComplex { access, .. } | Kind::Named { access, .. } if access.cca == 1)
-    });
+    let coherent = iort(d).iter().filter(
+        |node| matches!(&node.kind, Kind::RootComplex { access, .. } | Kind::Named { access, .. } if access.cca == 1),
+    );
     let before: BTreeSet<u32> = coherent.flat_map(|node| &node.mappings).map(|mapping| mapping.to).collect();
     let nodes = iort(d).iter().filter(|node| before.contains(&node.offset));
     let nodes = nodes.filter_map(|node| match node.kind {
@@ -473,7 +493,7 @@ fn own(node: &IortNode) -> Option<usize> {
     }
 }
 
-/// Calls for each range, but the first, that begins before the end of those before it, with the one that reaches furthest.
+/// Calls for each range that begins before the end of those before it, with the one of these that reaches furthest.
 fn overlaps(ranges: &mut [(u32, u32)], mut found: impl FnMut((u32, u32), (u32, u32))) {
     ranges.sort_unstable();
     let mut furthest: Option<(u32, u32)> = None;
@@ -565,7 +585,9 @@ fn root_complexes(d: &Description) -> impl Iterator<Item = (&IortNode, u32)> {
 fn segment_without_root_complex(d: &Description) -> Vec<Place> {
     let known: BTreeSet<u32> = root_complexes(d).map(|(_, segment)| segment).collect();
     let missing = segments(d).into_iter().filter(|segment| !known.contains(segment));
-    missing.map(|segment| place(format!("MCFG (segment {segment})"), "no root complex in IORT has this segment")).collect()
+    missing
+        .map(|segment| place(format!("MCFG (segment {segment})"), "no root complex in IORT has this segment"))
+        .collect()
 }
 
 fn root_complex_without_segment(d: &Description) -> Vec<Place> {
@@ -665,7 +687,9 @@ fn unused(d: &Description) -> Vec<Place> {
         let iommus = viot.nodes.iter().filter(|(offset, node)| {
             matches!(node, ViotNode::VirtioPci { .. } | ViotNode::VirtioMmio { .. }) && !named.contains(offset)
         });
-        out.extend(iommus.map(|(offset, _)| place(format!("VIOT {offset:#x} (virtio-iommu)"), "no range refers to it")));
+        out.extend(
+            iommus.map(|(offset, _)| place(format!("VIOT {offset:#x} (virtio-iommu)"), "no range refers to it")),
+        );
     }
     if let Some((_, wiring)) = &d.tree {
         let maps = wiring.bridges.iter().filter_map(|bridge| bridge.iommu_map.as_ref());
@@ -825,7 +849,9 @@ fn iommu_in_own_map(d: &Description) -> Vec<Place> {
         let map = w.bridges.iter().find(|it| it.path == *bridge)?.iommu_map.as_ref()?;
         let it = map.entries.iter().find(|it| it.has(u32::from(*rid) & map.mask))?;
         let itself = it.to.path.as_deref() == Some(&*iommu.path);
-        itself.then(|| place(&**bridge, format!("iommu-map: {} have {}, its own {}", entry(it), iommu.path, rid_of(*rid))))
+        itself.then(|| {
+            place(&**bridge, format!("iommu-map: {} have {}, its own {}", entry(it), iommu.path, rid_of(*rid)))
+        })
     });
     own.collect()
 }

@@ -1,8 +1,8 @@
 //! Tables, byte by byte; trees, through the model of the library that reads them.
 #![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test program uses a part of it")]
 
-use dtoolkit::standard::NodeStandard as _;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::standard::NodeStandard as _;
 
 /// A table of these bytes after its header, with a length and a checksum that hold.
 pub(crate) fn table(signature: &[u8; 4], body: &[u8]) -> Vec<u8> {
@@ -114,8 +114,11 @@ pub(crate) fn usual_iort() -> Vec<u8> {
     iort.build()
 }
 
+/// Segments and requester ids, the last ones included.
+pub(crate) type Range = ((u16, u16), (u16, u16));
+
 /// A VIOT with a virtio-iommu on PCI and ranges to it, as (segments, requester ids).
-pub(crate) fn viot(rid: u16, ranges: &[((u16, u16), (u16, u16))]) -> Vec<u8> {
+pub(crate) fn viot(rid: u16, ranges: &[Range]) -> Vec<u8> {
     let count = u16::try_from(ranges.len() + 1).unwrap();
     let mut body = Bytes::default().u16(count).u16(48).u64(0);
     body = body.u8(3).u8(0).u16(16).u16(0).u16(rid).u64(0);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use ::firmware::dt::{HostBridge, Tree};
@@ -12,7 +13,7 @@ use aml::Namespace;
 use serde::{Deserialize, Serialize};
 
 use super::hole;
-use crate::fact::{Fact, Hole, Why};
+use crate::fact::{Fact, Why};
 use crate::facts::Firmware;
 use crate::root::Root;
 
@@ -164,15 +165,18 @@ struct KeptBridge {
 /// The device tree: flattened, which only root may read; else from its files, which all may.
 fn tree(root: &Root, flattened: bool) -> Fact<Tree> {
     let path = "/sys/firmware/fdt";
-    if flattened {
-        match root.digest(path, MOST, keep).and_then(|text| kept(path, &text)) {
-            Fact::Known(tree) => return Fact::Known(tree),
-            Fact::Hole(Hole { why: Why::Denied, .. }) | Fact::Absent => {}
-            Fact::Hole(hole) => return Fact::Hole(hole),
-        }
+    let whole = if flattened { root.digest(path, MOST, keep).and_then(|text| kept(path, &text)) } else { Fact::Absent };
+    if whole.known().is_some() {
+        return whole;
     }
     let path = "/sys/firmware/devicetree/base";
-    root.digest_folder(path, |folder| flatten(folder).and_then(|blob| keep(&blob))).and_then(|text| kept(path, &text))
+    match root
+        .digest_folder(path, |folder| flatten(folder).and_then(|blob| keep(&blob)))
+        .and_then(|text| kept(path, &text))
+    {
+        Fact::Absent => whole,
+        other => other,
+    }
 }
 
 fn keep(blob: &[u8]) -> Result<String, String> {
@@ -265,7 +269,10 @@ fn flatten(folder: &Path) -> Result<Vec<u8>, String> {
             {
                 // Each name stands at a known place in the strings.
                 let at: usize = PROPERTIES[..offset].iter().map(|p| p.len() + 1).sum();
-                let value = fs::read(entry.path()).map_err(failed)?;
+                let mut value = Vec::new();
+                fs::File::open(entry.path())
+                    .and_then(|file| file.take(1 << 20).read_to_end(&mut value))
+                    .map_err(failed)?;
                 let length = u32::try_from(value.len()).map_err(|e| e.to_string())?;
                 blob.structure.extend([0, 0, 0, 3]);
                 blob.structure.extend(length.to_be_bytes());

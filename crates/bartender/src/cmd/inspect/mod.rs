@@ -132,7 +132,7 @@ pub fn run(args: &Args) -> Result {
         std::fs::write(file, page).map_err(|e| format!("cannot write the page to {}: {e}", file.display()))?;
     }
     if let Some(folder) = &args.save {
-        let saved = save(&host, &root, &open, folder)?;
+        let saved = save(&root, folder)?;
         // A program reads the rest.
         if !for_programs {
             printed = saved;
@@ -143,12 +143,9 @@ pub fn run(args: &Args) -> Result {
 }
 
 /// Writes the snapshot; says where, and how large it is.
-fn save(host: &Host, root: &Root, open: &[Bdf], folder: &Path) -> Result<String> {
-    let mut asked = gather::asked(root, &[]);
-    for function in open.iter().filter_map(|bdf| host.functions.get(bdf)) {
-        asked.opened.insert(function.bdf, function.opened.clone());
-    }
-    root.save(folder, &asked).map_err(|e| format!("--save {}: {e}", folder.display()))?;
+fn save(root: &Root, folder: &Path) -> Result<String> {
+    let asked = root.asked().ok_or_else(|| String::from("nothing was gathered that could be saved"))?;
+    root.save(folder, asked).map_err(|e| format!("--save {}: {e}", folder.display()))?;
     let file = folder.join("snapshot.json");
     let size = std::fs::metadata(&file).map_err(|e| format!("{}: {e}", file.display()))?.len();
     Ok(format!(

@@ -36,7 +36,7 @@ pub(super) fn file(host: &Host) -> String {
     let mut left = 0;
     for ((id, bar), it) in devices(host) {
         let mut lines = String::new();
-        for (what, value) in [("type", it.ty), ("works", it.works.1), ("fast", it.fast.1), ("safe", it.safe.1)] {
+        for (what, value) in [("now", it.now.to_string()), ("type", it.ty), ("works", it.works.1), ("fast", it.fast.1), ("safe", it.safe.1)] {
             if !it.prefetchable {
                 lines.push_str("# +no-label\n");
             }
@@ -135,6 +135,8 @@ fn machine(host: &Host) -> BTreeMap<String, String> {
 /// What is said of a BAR of a kind of device. Of several such devices: the least of each.
 struct Kind {
     prefetchable: bool,
+    /// It can be had on this node as it is.
+    now: bool,
     ty: String,
     works: (u8, String),
     fast: (u8, String),
@@ -167,6 +169,7 @@ fn devices(host: &Host) -> BTreeMap<(String, u8), Kind> {
             let Some(glance) = at_a_glance(host, function, bar) else { continue };
             let new = Kind {
                 prefetchable: bar.prefetchable,
+                now: glance.available.is_ok(),
                 ty: ty(&glance),
                 works: rank(glance.works),
                 fast: rank(glance.fast),
@@ -181,6 +184,7 @@ fn devices(host: &Host) -> BTreeMap<(String, u8), Kind> {
                         old.ty = "differs".into();
                     }
                     old.prefetchable |= new.prefetchable;
+                    old.now &= new.now;
                     old.works = old.works.clone().min(new.works);
                     old.fast = old.fast.clone().min(new.fast);
                     old.safe = old.safe.clone().min(new.safe);

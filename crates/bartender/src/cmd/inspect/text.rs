@@ -232,7 +232,7 @@ fn iommu(it: &::host::Iommu) -> String {
 fn iommus(host: &Host) -> Vec<String> {
     const TOLD: usize = 4;
     if host.iommus.is_empty() {
-        let text = "none: nothing in /sys/class/iommu; VFIO hands a device to a guest in no-IOMMU mode alone";
+        let text = "none: nothing in /sys/class/iommu; VFIO hands a device to a process in no-IOMMU mode alone";
         return vec![text.into()];
     }
     let mut kinds: Vec<(String, Vec<&str>)> = Vec::new();

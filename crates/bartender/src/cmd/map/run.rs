@@ -416,7 +416,7 @@ fn one(out: &mut String, part: &Mapped) {
     field("known", known);
     field("by", by);
     let access = if *writable { "to read and write" } else { "only to read" };
-    field("pages", &format!("{pages} of {page} bytes, from {address} on, {access}"));
+    field("pages", &format!("{pages} x {page} bytes from {address} on, {access}"));
     field("VmFlags", vm_flags.as_deref().unwrap_or("not known"));
 }
 

@@ -118,7 +118,6 @@ fn chart(out: &mut String, tests: &[&Test]) {
         let name = if i > 0 && rows[i - 1].0 == *idiom { "" } else { idiom };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most BAR")]
         let len = ((each / most * BAR as f64).round() as usize).clamp(1, BAR);
-        #[expect(clippy::cast_precision_loss, reason = "some thousands of bytes")]
         let rate = 64.0 / each * 1e3;
         let _ = writeln!(
             out,

@@ -107,7 +107,7 @@ pub(super) fn device(args: &Args, host: &host::Host) -> Result<Answer> {
     let bar = Bar::open(&bar::Device::new(bdf), index).map_err(|e| e.to_string())?;
     let facts = function.bars.iter().find(|b| b.index == index);
     let facts = facts.ok_or_else(|| format!("{bdf} has no BAR {index}"))?;
-    if args.offset % 64 != 0 || args.offset >= bar.size() || bar.size() - args.offset < 64 {
+    if !args.offset.is_multiple_of(64) || args.offset >= bar.size() || bar.size() - args.offset < 64 {
         let most = (bar.size() & !63).saturating_sub(64);
         return Err(format!("--offset {:#x}: a multiple of 64, of BAR {index} at most {most:#x}", args.offset).into());
     }
