@@ -10,22 +10,22 @@ pub mod cpu;
 pub mod fault;
 pub use arch::{EMITTED, Emitted};
 pub mod harmless;
+#[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub mod mapping;
 #[cfg(feature = "std")]
 pub mod measure;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
-pub mod probe;
-#[cfg(feature = "std")]
-pub mod text;
-#[cfg(feature = "std")]
-pub mod vfio;
-#[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
-pub mod mapping;
-#[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub mod open;
+#[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub mod probe;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub mod registry;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 mod sys;
+#[cfg(feature = "std")]
+pub mod text;
+#[cfg(feature = "std")]
+pub mod vfio;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 mod why;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]

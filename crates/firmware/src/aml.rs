@@ -79,7 +79,7 @@ impl Namespace {
         };
         let table = Table::open(name, bytes)?;
         let block = table.bytes(HEADER, table.len() - HEADER)?;
-        Walk { names: self, left: block.len() }.terms(block, &Path::default(), 0);
+        Walk { names: self }.terms(block, &Path::default(), 0);
         Ok(())
     }
     /// Every `_CCA` that is a constant, by the path of its device.
@@ -181,10 +181,10 @@ enum Value<'a> {
     Other,
 }
 
+/// A device is kept for a name, six bytes of code or more, or for a word in what was skipped, four; its path has at most
+/// [`SEGMENTS`]. So memory is bounded by the length of the block.
 struct Walk<'n> {
     names: &'n mut Namespace,
-    /// Bytes of the block that may still be copied into paths: what is kept is bounded by what was given.
-    left: usize,
 }
 
 impl Walk<'_> {
@@ -305,7 +305,6 @@ impl Walk<'_> {
         let mut at = Cursor(body);
         let inner = at.name().and_then(|name| name.within(outer)).filter(|_| depth < DEPTH);
         match inner {
-            // What a path takes is what its segments took in the code of this and of the scopes around it.
             Some(inner) if at.take(more).is_some() => self.terms(at.0, &inner, depth + 1),
             _ => self.skipped(body, outer),
         }
@@ -313,9 +312,6 @@ impl Walk<'_> {
 
     fn keep(&mut self, name: &Name, value: Value<'_>, scope: &Path) {
         let Some(plain) = name.plain().filter(|name| is_kept(name)) else { return };
-        // A device is kept for a name of eight bytes or more, and costs a path of up to 5 bytes a segment.
-        let Some(left) = self.left.checked_sub(8) else { return };
-        self.left = left;
         let device = self.device(scope);
         let integer = match value {
             Value::Integer(value) => Some(value),

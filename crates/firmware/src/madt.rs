@@ -1,4 +1,5 @@
-//! MADT (signature `APIC`): who takes interrupts (ACPI 6.5, 5.2.12). Only what tells the architecture, and what takes MSIs on Arm.
+//! MADT (signature `APIC`): who takes interrupts (ACPI 6.5, 5.2.12). Only what tells the architecture, and what takes
+//! MSIs on Arm.
 
 use serde::Serialize;
 

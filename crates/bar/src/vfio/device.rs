@@ -315,7 +315,9 @@ pub(crate) fn driver(root: &Path, bdf: Bdf) -> Option<String> {
 pub(crate) fn bind(root: &Path, bdf: Bdf) -> String {
     let (bound, release) = match driver(root, bdf) {
         Some(driver) if driver.contains("vfio") => return "load the module that makes the file, or run udev".into(),
-        Some(driver) => (format!(", it is bound to {driver}"), format!("\necho {bdf} > /sys/bus/pci/devices/{bdf}/driver/unbind")),
+        Some(driver) => {
+            (format!(", it is bound to {driver}"), format!("\necho {bdf} > /sys/bus/pci/devices/{bdf}/driver/unbind"))
+        }
         None => (String::new(), String::new()),
     };
     format!(

@@ -36,7 +36,13 @@ pub(super) fn file(host: &Host) -> String {
     let mut left = 0;
     for ((id, bar), it) in devices(host) {
         let mut lines = String::new();
-        for (what, value) in [("now", it.now.to_string()), ("type", it.ty), ("works", it.works.1), ("fast", it.fast.1), ("safe", it.safe.1)] {
+        for (what, value) in [
+            ("now", it.now.to_string()),
+            ("type", it.ty),
+            ("works", it.works.1),
+            ("fast", it.fast.1),
+            ("safe", it.safe.1),
+        ] {
             if !it.prefetchable {
                 lines.push_str("# +no-label\n");
             }

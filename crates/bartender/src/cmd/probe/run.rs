@@ -111,6 +111,11 @@ pub(super) fn device(args: &Args, host: &host::Host) -> Result<Answer> {
         let most = (bar.size() & !63).saturating_sub(64);
         return Err(format!("--offset {:#x}: a multiple of 64, of BAR {index} at most {most:#x}", args.offset).into());
     }
+    // `vfio-pci` and its variants leave the device to whoever opens it; any other driver uses it.
+    if let Some(driver) = function.driver.known().filter(|driver| args.scratch && !driver.contains("vfio")) {
+        let hint = "unbind it, or bind the device to vfio-pci; or leave --scratch out";
+        return Err(format!("{driver} drives {bdf}: nothing is written under it\n{hint}").into());
+    }
     let ways = match &args.by {
         Some(name) => {
             let names = Way::ALL.map(Way::name);
