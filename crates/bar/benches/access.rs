@@ -1,6 +1,6 @@
 //! The views, beside what one would write without them, over ordinary memory in the same run: what they cost is what is not the bus.
 #![allow(missing_docs, clippy::unwrap_used)]
-#![allow(unsafe_code, reason = "the loops that the views are compared with")]
+#![expect(unsafe_code, reason = "the loops that the views are compared with")]
 
 use std::hint::black_box;
 use std::time::Duration;

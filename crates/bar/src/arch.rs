@@ -1,4 +1,5 @@
 //! The instructions: loads and stores of one register, and the fences. One file for each architecture, each the same functions.
+#![cfg_attr(any(target_arch = "aarch64", target_arch = "x86_64"), expect(unsafe_code, reason = "a fence is an instruction"))]
 
 #[cfg(target_arch = "aarch64")]
 #[path = "arch/aarch64.rs"]
@@ -48,7 +49,6 @@ macro_rules! fences {
             pub(crate) fn $function() {
                 // No `nomem`: the compiler moves no access across it either.
                 // SAFETY: a fence touches no memory and no register.
-                #[expect(unsafe_code, reason = "a fence")]
                 unsafe { core::arch::asm!($asm, options(nostack, preserves_flags)) };
             }
         )+)+

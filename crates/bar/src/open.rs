@@ -6,11 +6,14 @@
 //!
 //! let gpu = Device::new("0000:01:00.0".parse()?);
 //! let bar = Bar::open(&gpu, 2)?;
-//! let registers = bar.map(0..0x1000, Attributes::default())?;
 //! let frames = bar.map(0x10_0000..0x20_0000, Attributes::of(Attribute::WriteCombine))?;
+//! let registers = bar.map(0..0x1000, Attributes::default())?;
 //! println!("{} by {}, {}", frames.ty().ty, frames.way(), frames.ty().known);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! VFIO and sysfs do not go together on one function: what VFIO has claimed sysfs does not map, and what sysfs has mapped VFIO's claim
+//! takes away. Parts of several types are therefore all mapped by sysfs: map the write-combining ones first, and the others follow.
 
 mod confirm;
 mod sysfs;
@@ -425,10 +428,10 @@ impl Bar {
         // Held over looking, mapping and noting.
         let mut registry = machine.lock();
         let mut tried = Vec::new();
-        for way in self.order(&asked) {
+        for way in self.order(&asked, &registry) {
             match self.attempt(way, &range, pages, &asked, &registry) {
                 Ok(mut parts) => {
-                    let live = self.live(&range, parts.ty.ty);
+                    let live = self.live(&range, way, parts.ty.ty);
                     match machine.enter(&mut registry, pages.first, pages.last, live) {
                         Ok(entry) => {
                             parts.entry = Some(entry);
@@ -443,8 +446,8 @@ impl Bar {
         Err(Error::Refused { bdf: self.device.bdf, index: self.index, asked: asked.kind, tried })
     }
 
-    fn live(&self, range: &Range<u64>, ty: MemoryType) -> Live {
-        Live { bdf: self.device.bdf, bar: self.index, offset: range.start, size: range.end - range.start, ty }
+    fn live(&self, range: &Range<u64>, way: Way, ty: MemoryType) -> Live {
+        Live { bdf: self.device.bdf, bar: self.index, offset: range.start, size: range.end - range.start, ty, way }
     }
 
     fn pages(&self, range: &Range<u64>) -> Result<Pages, Error> {
@@ -467,13 +470,14 @@ impl Bar {
     }
 
     /// The ways in the order in which they are tried: those that give what is asked for by rule, those that cannot.
-    fn order(&self, asked: &Attributes) -> Vec<Way> {
+    fn order(&self, asked: &Attributes, registry: &Registry) -> Vec<Way> {
         if let Some(way) = asked.by {
             return vec![way];
         }
         let vfio = self.device.driver().is_some_and(|driver| driver.contains("vfio"));
         let mut ways = vec![Way::Sysfs, Way::VfioGroup, Way::VfioCdev];
-        // Whoever binds a device to VFIO wants it from there.
+        // Whoever binds a device to VFIO wants it from there; not if that would take another mapping away.
+        let vfio = vfio && registry.by_sysfs(self.device.bdf).is_none();
         ways.rotate_left(usize::from(vfio));
         ways.extend([Way::SysfsWc, Way::VfioAlias, Way::VfioDmaBuf]);
         ways.sort_by_key(|way| {
@@ -541,11 +545,11 @@ impl Bar {
             };
             return Err(Why::Less { gives: Type { ty, known }, because });
         }
-        registry.check(pages.first, pages.last, &self.live(range, ty)).map_err(Why::Conflict)?;
+        registry.check(pages.first, pages.last, &self.live(range, way, ty)).map_err(Why::Conflict)?;
         let (vma, handle) = match way {
             Way::Sysfs | Way::SysfsWc => (self.by_sysfs(way == Way::SysfsWc, pages, asked)?, None),
-            Way::VfioGroup => self.by_vfio(By::Group, pages, asked)?,
-            Way::VfioCdev => self.by_vfio(By::Cdev, pages, asked)?,
+            Way::VfioGroup => self.by_vfio(By::Group, pages, asked, registry)?,
+            Way::VfioCdev => self.by_vfio(By::Cdev, pages, asked, registry)?,
             Way::VfioAlias | Way::VfioDmaBuf => return Err(self.proposal(way, asked)),
         };
         let ty = self.confirm(by_rule, pages.first, pages.last);
@@ -556,9 +560,23 @@ impl Bar {
         Ok(Parts { vma, skip: pages.skip, way, ty, writable: !asked.read_only, entry: None, handle })
     }
 
-    fn by_vfio(&self, by: By, pages: Pages, asked: &Attributes) -> Result<(Vma, Option<vfio::Device>), Why> {
+    fn by_vfio(
+        &self,
+        by: By,
+        pages: Pages,
+        asked: &Attributes,
+        registry: &Registry,
+    ) -> Result<(Vma, Option<vfio::Device>), Why> {
         use std::os::fd::AsFd;
 
+        // vfio-pci requests the BAR's addresses, and a request revokes what /dev/mem and sysfs have mapped of them (revoke_iomem(),
+        // kernel/resource.c, with CONFIG_IO_STRICT_DEVMEM): accesses become SIGBUS. Seen with 6.12 on arm64 and x86.
+        if let Some(live) = registry.by_sysfs(self.device.bdf) {
+            return Err(Why::no(
+                format!("VFIO would take away what is mapped by sysfs in this process: {live}"),
+                "map all by sysfs",
+            ));
+        }
         let bdf = self.device.bdf;
         let handle = vfio::Device::open_by(&self.device.root, bdf, by)?;
         let what = format!("VFIO_DEVICE_GET_REGION_INFO of BAR {}", self.index);

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use memtype::MemoryType;
 use platform::Bdf;
 
+use crate::open::Way;
+
 /// A live mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
@@ -24,11 +26,14 @@ pub struct Live {
     pub size: u64,
     /// As what.
     pub ty: MemoryType,
+    /// By which way.
+    pub way: Way,
 }
 
 impl fmt::Display for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} BAR {} {:#x}+{:#x} as {}", self.bdf, self.bar, self.offset, self.size, self.ty)
+        let Self { bdf, bar, offset, size, ty, way } = self;
+        write!(f, "{bdf} BAR {bar} {offset:#x}+{size:#x} as {ty} by {way}")
     }
 }
 
@@ -67,6 +72,11 @@ impl Registry {
             None => Ok(()),
             Some((a, _, holds)) => Err(Conflict { asked: asked.clone(), holds: holds.clone(), at: first.max(*a) }),
         }
+    }
+    /// A mapping of this function by sysfs.
+    pub(crate) fn by_sysfs(&self, bdf: Bdf) -> Option<&Live> {
+        let live = self.live.values().map(|(_, _, live)| live);
+        live.into_iter().find(|live| live.bdf == bdf && matches!(live.way, Way::Sysfs | Way::SysfsWc))
     }
     /// Notes a mapping.
     fn insert(&mut self, first: u64, last: u64, live: Live) -> Result<u64, Conflict> {
@@ -128,7 +138,7 @@ mod tests {
 
     fn live(ty: Type) -> Live {
         let bdf = "00:02.0".parse().unwrap();
-        Live { bdf, bar: 0, offset: 0, size: 1, ty: MemoryType::X86(ty) }
+        Live { bdf, bar: 0, offset: 0, size: 1, ty: MemoryType::X86(ty), way: Way::Sysfs }
     }
 
     proptest! {

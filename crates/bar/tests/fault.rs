@@ -1,7 +1,7 @@
 //! Faults are caught where they are ours, and are others' where they are not.
 #![cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
-#![allow(unsafe_code, reason = "mappings that fault, and handlers")]
+#![expect(unsafe_code, reason = "mappings that fault, and handlers")]
 
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;

@@ -157,6 +157,11 @@ fn what_cannot_be_had_is_refused_with_each_way_and_given_where_less_is_taken() {
     assert!(why(&error, Way::VfioAlias).to_string().contains("no number"));
     let less = fake.bar(0).map(0..0x1000, Attributes { accept_less: true, ..WC }).unwrap();
     assert_eq!((less.way(), less.ty().ty), (Way::Sysfs, ty(Helper::PgprotDevice)));
+    // What VFIO claims is taken away from sysfs.
+    let vfio = Attributes { by: Some(Way::VfioGroup), ..UNCACHED };
+    let taken = fake.bar(2).map(0..0x1000, vfio).unwrap_err();
+    assert!(why(&taken, Way::VfioGroup).to_string().contains("BAR 0 0x0+0x1000 as"), "{taken}");
+    drop(less);
 
     let cached = fake.bar(2).map(0..0x1000, Attributes::of(Attribute::Cached)).unwrap_err();
     assert!(tried(&cached).iter().any(|one| one.why.to_string().contains("own driver")), "{cached}");
@@ -166,6 +171,25 @@ fn what_cannot_be_had_is_refused_with_each_way_and_given_where_less_is_taken() {
     assert!(matches!(why(&by, Way::VfioGroup), Why::System { errno: 2, .. }), "{by}");
     let text = by.to_string();
     assert!(text.contains("iommu_group: ENOENT") && text.contains("->"), "{text}");
+}
+
+#[test]
+fn what_is_bound_to_vfio_is_had_from_there_first() {
+    let first = |fake: &Fake| {
+        fs::remove_file(fake.folder().join("resource0")).unwrap();
+        let error = fake.bar(0).map(0..8, Attributes::default()).unwrap_err();
+        tried(&error).iter().map(|one| one.way).collect::<Vec<_>>()
+    };
+    let fake = Fake::agreeing();
+    assert_eq!(first(&fake), [Way::Sysfs, Way::VfioGroup, Way::VfioCdev]);
+    let fake = Fake::agreeing();
+    fake.driver("vfio-pci");
+    assert_eq!(first(&fake), [Way::VfioGroup, Way::VfioCdev, Way::Sysfs]);
+    // Not if something of it is mapped by sysfs.
+    let fake = Fake::agreeing();
+    fake.driver("vfio-pci");
+    let _frames = fake.bar(2).map(0..8, WC).unwrap();
+    assert_eq!(first(&fake), [Way::Sysfs, Way::VfioGroup, Way::VfioCdev]);
 }
 
 #[test]
@@ -218,7 +242,7 @@ fn a_page_has_one_type_and_both_parties_are_named() {
     assert_eq!((conflict.holds.offset, conflict.holds.size, conflict.asked.offset), (0, 0x10, 0x20));
     assert_eq!(conflict.at, BAR2);
     let text = error.to_string();
-    assert!(text.contains("BAR 2 0x20+0x8 as") && text.contains("BAR 2 0x0+0x10 as"), "{text}");
+    assert!(text.contains("BAR 2 0x20+0x8 as") && text.contains(" by sysfs, which is mapped"), "{text}");
     drop(frames);
     assert!(bar.map(p..2 * p, UNCACHED).is_err(), "one of the two is still there");
     drop((registers, again));

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 
+use memtype::Arch;
 use memtype::linux::{MmapWc, arch_can_pci_mmap_wc};
 
 use super::{ARCH, Attributes, Bar, Pages};
@@ -85,15 +86,29 @@ impl Bar {
                 let lockdown = lockdown.unwrap_or_default();
                 format!("the kernel is locked down ({}): VFIO works all the same", lockdown.trim())
             }
-            Some(libc::EINVAL) => match driver {
-                Some(driver) if !driver.contains("vfio") => format!(
-                    "driver {driver} has claimed it exclusively: unbind it, or boot with iomem=relaxed; or an x86 mapping of another \
-                     type is in the way (dmesg: x86/PAT)"
-                ),
-                _ => "somebody has claimed it exclusively (/proc/iomem), or an x86 mapping of another type is in the way (dmesg: x86/PAT)"
-                    .into(),
-            },
-            Some(libc::EBUSY) => "x86: parts of it are reserved as different types (/sys/kernel/debug/x86/pat_memtype_list)".into(),
+            Some(libc::EINVAL) => {
+                let (root, bdf) = (&self.device.root, self.device.bdf);
+                let claim = match driver {
+                    _ if vfio::Device::of(root, bdf).is_some() => {
+                        "VFIO has claimed it, in this process: map all of it by sysfs, the write-combining parts first"
+                            .into()
+                    }
+                    Some(driver) if driver.contains("vfio") => {
+                        "a program that has it open through VFIO has claimed it: close that".into()
+                    }
+                    Some(driver) => {
+                        format!("driver {driver} has claimed it exclusively: unbind it, or boot with iomem=relaxed")
+                    }
+                    None => "somebody has claimed it exclusively: see /proc/iomem".into(),
+                };
+                match ARCH {
+                    Arch::X86 => format!("{claim}; or it is mapped as write-back (dmesg: x86/PAT)"),
+                    _ => claim,
+                }
+            }
+            Some(libc::EBUSY) => {
+                "x86: parts of it are reserved as different types (/sys/kernel/debug/x86/pat_memtype_list)".into()
+            }
             Some(libc::EIO) => "the kernel does not think it a memory BAR".into(),
             _ => String::new(),
         }

@@ -44,6 +44,8 @@ const HELP: &str = concat!(
         "bartender diagnose --log crates/diagnose/tests/arm64-host.log --no-host" => "the lines of a log that matter, repeats folded",
     ],
     "
+
+\u{1b}[1m\u{1b}[4mOn the machine that has the trouble, and elsewhere:\u{1b}[0m
   dmesg | bartender diagnose
       the log of this machine
   bartender diagnose slow --device 0000:01:00.0

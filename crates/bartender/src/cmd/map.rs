@@ -15,7 +15,9 @@ const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mNotes:\u{1b}[0m
   Without --read, --dump and --write nothing is touched: the BAR is mapped, and what the kernel made of it is shown.
   It is mapped only to read unless something is to be written. Reading a register can change it.
-  vfio resets the function when it opens it, turns memory decode on, and off again if it was.
+  vfio resets the function when it opens it, and turns memory decode on, which the kernel then leaves on.
+  vfio and sysfs exclude each other: what VFIO has claimed sysfs does not map, and VFIO's claim takes away what anybody has
+  mapped by sysfs (SIGBUS). Parts of several types are therefore all mapped by sysfs.
   What cannot be had is refused, with each way and why; --accept-less takes what can be had.
   On x86 the type is read from /sys/kernel/debug/x86/pat_memtype_list (root, debugfs). Without that list write-combining
   is not certain, and is refused unless less is accepted.
@@ -26,6 +28,8 @@ const HELP: &str = concat!(
         "bartender map --ways" => "the ways on this architecture: what each gives, and what it needs",
     ],
     "
+
+\u{1b}[1m\u{1b}[4mOn a device:\u{1b}[0m
   bartender map 0000:00:04.0 2
       the whole of BAR 2 by the best way; not touched
   bartender map 0000:00:04.0 2 --as write-combine --range 0x10000+0x1000 --dump 0x10000+64
@@ -57,7 +61,7 @@ pub struct Args {
     /// Several parts at once, each with its type; may be repeated
     #[arg(long, value_name = "OFFSET+SIZE=TYPE", value_parser = Part::parse, conflicts_with_all = ["range", "kind"])]
     part: Vec<Part>,
-    /// Only by this way: vfio, vfio-group, vfio-cdev, sysfs, sysfs-write-combine
+    /// Only by this way: vfio (-group, -cdev), or sysfs (-write-combine)
     #[arg(long, value_name = "WAY")]
     by: Option<String>,
     /// Take what can be had where the type asked for cannot

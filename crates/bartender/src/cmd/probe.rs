@@ -40,6 +40,8 @@ const HELP: &str = concat!(
         "bartender probe --self --time 5 --json" => "the same as JSON",
     ],
     "
+
+\u{1b}[1m\u{1b}[4mOn a device:\u{1b}[0m
   bartender probe 0000:00:04.0 2
       is it what it is predicted to be? Loads only, of a device that is known to take them
   bartender probe 0000:00:04.0 2 --scratch

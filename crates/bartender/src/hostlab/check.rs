@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use lab::script::{self, Line};
 use lab::{Arch, Played, Progress, Series};
@@ -104,6 +105,8 @@ fn one(machine: Machine, ready: &Ready) -> std::result::Result<Checked, String> 
     let names: Vec<&str> = devices.iter().map(|(plugged, _)| plugged.id.as_str()).collect();
     let lines = lines(machine, &names)?;
     let mut session = ready.session(devices, lines);
+    // Much of it is waiting for buttons; a machine that is busy may take its time.
+    session.limit = Duration::from_secs(300);
     session.files = vec![(SCENARIO.0.to_owned(), SCENARIO.1.as_bytes().to_vec())];
     let played = session.run(&ready.cache, &mut |_, _| {}).map_err(|e| e.to_string())?;
     let places: Vec<_> = played.devices.iter().map(|found| (found.id.clone(), found.bdf.clone())).collect();

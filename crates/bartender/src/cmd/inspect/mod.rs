@@ -50,8 +50,11 @@ const HELP: &str = concat!(
         "bartender inspect --json" => "all of it, for programs",
         "bartender inspect --nfd" => "a feature file of Node Feature Discovery, for features.d",
         "bartender inspect --prometheus" => "metrics for the textfile collector of node_exporter",
+        "bartender inspect --root crates/host/tests/fixtures/x86-firecracker-guest 00:02.0" => "one device of a snapshot, layer by layer",
     ],
     "
+
+\u{1b}[1m\u{1b}[4mOn a device:\u{1b}[0m
   bartender inspect 01:00.0
       one device, layer by layer: bus, host mapping, stage 2, guest
   bartender inspect 01:00.0 --open

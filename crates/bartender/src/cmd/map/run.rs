@@ -171,7 +171,11 @@ pub(super) fn map(args: &Args) -> Result {
         read: Vec::new(),
         dump: None,
     };
-    for Part { span, kind } in parts {
+    // Write-combining is had by sysfs, and then the others have to be too.
+    let mut order: Vec<_> = (0..parts.len()).collect();
+    order.sort_by_key(|i| parts[*i].kind != Attribute::WriteCombine);
+    for Part { span, kind } in order.into_iter().map(|i| &parts[i]) {
+        let kind = *kind;
         let asked = Attributes {
             kind,
             accept_less: args.accept_less,
@@ -179,7 +183,7 @@ pub(super) fn map(args: &Args) -> Result {
             read_only: args.write.is_empty(),
             over_msix: args.over_msix,
         };
-        let result = match mapped(&bar, &span, asked, by) {
+        let result = match mapped(&bar, span, asked, by) {
             Ok(mapping) => {
                 let outcome = outcome(&mapping, kind);
                 mappings.push(mapping);
@@ -190,6 +194,7 @@ pub(super) fn map(args: &Args) -> Result {
         };
         answer.parts.push(Mapped { offset: Hex(span.start), size: span.end - span.start, asked: kind.name(), result });
     }
+    answer.parts.sort_by_key(|part| part.offset.0);
     let refused = answer.parts.iter().any(|part| matches!(part.result, Outcome::Refused(_)));
     if !refused {
         touch(args, &mappings, &mut answer)?;
@@ -238,7 +243,7 @@ fn by(name: Option<&str>) -> Result<&'static [Way]> {
         "vfio-cdev" => &VFIO[1..],
         "vfio-alias" => &[Way::VfioAlias],
         "vfio-dma-buf" => &[Way::VfioDmaBuf],
-        "sysfs" => &[Way::Sysfs],
+        "sysfs" => &[Way::Sysfs, Way::SysfsWc],
         "sysfs-write-combine" => &[Way::SysfsWc],
         _ => {
             let names: Vec<_> = std::iter::once("vfio").chain(Way::ALL.map(Way::name)).collect();
@@ -309,7 +314,7 @@ fn holder(mappings: &[Mapping], place: Place) -> Result<(&Mapping, usize)> {
             mappings.iter().map(|m| format!("{:#x} to {:#x}", m.range().start, m.range().end)).collect();
         format!("{:#x}.{}: not within what is mapped: {}", place.offset, place.width, parts.join(", "))
     })?;
-    if place.offset % place.width as u64 != 0 {
+    if !place.offset.is_multiple_of(place.width as u64) {
         let says =
             "is not at a multiple of its width: on Device memory such an access faults, and no register takes it";
         return Err(format!("{:#x}.{} {says}", place.offset, place.width).into());
