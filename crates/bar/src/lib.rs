@@ -8,7 +8,6 @@ mod arch;
 pub mod cpu;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub mod fault;
-pub use arch::{EMITTED, Emitted};
 pub mod harmless;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub mod mapping;
@@ -28,6 +27,8 @@ pub mod text;
 pub mod vfio;
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 mod why;
+
+pub use arch::{EMITTED, Emitted};
 #[cfg(all(feature = "std", target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 pub use {
     mapping::Mapping,

@@ -61,6 +61,11 @@ fn findings() {
 }
 
 #[test]
+fn inspect() {
+    check("docs/inspect.md", 1);
+}
+
+#[test]
 fn a_table_that_is_not_so_is_seen() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let stale = format!("x\n\n{BEGIN}contract wc --csv -->\n\nold\n\n{END}\ny\n");

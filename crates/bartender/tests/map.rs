@@ -16,7 +16,7 @@ const NOBODY: &str = "ffffffff:ff:1f.7";
 fn bad_input_says_what_would_be_right() {
     for (args, says) in [
         (&[NOBODY, "0"] as &[_], "there is"),
-        (&[], "--ways"),
+        (&[], "<BDF>"),
         (&[NOBODY, "6"], "0..6"),
         (&["01:00", "0"], "write domain:bus:device.function"),
         (&[NOBODY, "0", "--range", "1+0"], "at least one byte"),

@@ -272,7 +272,7 @@ mod tests {
             let wide = width as u64;
             prop_assert!(at.iter().all(|a| a % wide == 0 && a + wide > start && *a < start + size));
             prop_assert!(at[0] <= start && at[at.len() - 1] + wide >= start + size);
-            let words: Vec<_> = at.iter().map(|a| Some(*a)).collect();
+            let words: Vec<_> = at.iter().map(|a| Some(a & 0xff)).collect();
             let text = dumped(&span, width, &words);
             prop_assert!(text.lines().all(|line| line.len() <= 100));
             let lines = (start + size - 1) / 16 - start / wide * wide / 16 + 1;
