@@ -30,7 +30,9 @@ fn inspect(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("inspect_1000");
     group.sample_size(20);
-    for (name, how) in [("text", &[][..]), ("json", &["--json"]), ("nfd", &["--nfd"]), ("prometheus", &["--prometheus"])] {
+    for (name, how) in
+        [("text", &[][..]), ("json", &["--json"]), ("nfd", &["--nfd"]), ("prometheus", &["--prometheus"])]
+    {
         group.bench_function(name, |b| b.iter(|| run(&folder, how)));
     }
     group.bench_function("serde_json alone", |b| b.iter(|| serde_json::from_str::<serde_json::Value>(&text).unwrap()));

@@ -97,7 +97,8 @@ fn wrong_sources(name: &str, row: &Row, files: &[(PathBuf, String)]) -> Vec<Stri
             let mut words = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_'));
             // For all architectures or for some; or there is none, and the word stands in a string.
             let reason = text.lines().any(|line| {
-                line.starts_with("#![") && line.contains("expect(unsafe_code, reason = ") || line == "#![forbid(unsafe_code)]"
+                line.starts_with("#![") && line.contains("expect(unsafe_code, reason = ")
+                    || line == "#![forbid(unsafe_code)]"
             });
             if words.any(|word| word == "unsafe") && !reason {
                 wrong.push(format!("{shown} has unsafe code without a reason"));

@@ -10,6 +10,8 @@ use crate::input;
 
 #[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
 mod run;
+#[cfg(all(target_os = "linux", any(target_arch = "aarch64", target_arch = "x86_64")))]
+pub(super) use run::by;
 
 const HELP: &str = concat!(
     "\u{1b}[1m\u{1b}[4mNotes:\u{1b}[0m

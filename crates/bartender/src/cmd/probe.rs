@@ -63,7 +63,7 @@ pub struct Args {
     /// Only mappings that give this: uncached, write-combine
     #[arg(long = "as", value_name = "TYPE")]
     ty: Option<String>,
-    /// Only this way: vfio-group, vfio-cdev (both reset the device), sysfs, sysfs-write-combine
+    /// Only this way: vfio (it resets the device), sysfs, sysfs-write-combine; `bartender map --ways` has all
     #[arg(long, value_name = "WAY")]
     by: Option<String>,
     /// From here on

@@ -234,7 +234,7 @@ fn absent(error: &Error) -> cmd::Error {
 }
 
 /// The ways that may be gone; all if there are none.
-fn by(name: Option<&str>) -> Result<&'static [Way]> {
+pub(in crate::cmd) fn by(name: Option<&str>) -> Result<&'static [Way]> {
     const VFIO: &[Way] = &[Way::VfioGroup, Way::VfioCdev];
     let Some(name) = name else { return Ok(&[]) };
     let found = match name {

@@ -10,6 +10,7 @@ use memtype::{Arch, Attribute, MemoryType, arm, x86};
 use super::agree::{Agreement, Seen, agreement};
 use super::{Answer, Args, Device, Machine, Mapping};
 use crate::cmd::Result;
+use crate::cmd::map::by;
 use crate::input;
 use crate::show::Hex;
 
@@ -116,12 +117,10 @@ pub(super) fn device(args: &Args, host: &host::Host) -> Result<Answer> {
         let hint = "unbind it, or bind the device to vfio-pci; or leave --scratch out";
         return Err(format!("{driver} drives {bdf}: nothing is written under it\n{hint}").into());
     }
-    let ways = match &args.by {
-        Some(name) => {
-            let names = Way::ALL.map(Way::name);
-            vec![Way::named(name).ok_or_else(|| input::unknown("way", name, &names))?]
-        }
-        None => Way::ALL.into_iter().filter(|way| way.helper().is_some()).collect(),
+    // All that any kernel has, if none is named.
+    let ways: Vec<Way> = match by(args.by.as_deref())? {
+        [] => Way::ALL.into_iter().filter(|way| way.helper().is_some()).collect(),
+        named => named.to_vec(),
     };
     let kind = match &args.ty {
         Some(name) => {
