@@ -112,6 +112,15 @@ fn seen(ty: Option<&str>, mapping: &Value) -> (String, Same) {
         let seen = why.get("seen").and_then(Value::as_str).unwrap_or("something else");
         return (seen.to_owned(), Same::No("probe says that it differs".to_owned()));
     }
+    // Whatever the type: bytes that came back as others, or could not be put back.
+    let report = &mapping["report"];
+    let corrupt = |test: &Value| test["verdict"].as_str().is_some_and(|verdict| verdict.starts_with("corrupt"));
+    if report["tests"].as_array().is_some_and(|tests| tests.iter().any(corrupt)) {
+        return ("corrupt".to_owned(), Same::No("bytes came back as others".to_owned()));
+    }
+    if report["restored"] == false {
+        return ("not put back".to_owned(), Same::No("what was there could not be put back".to_owned()));
+    }
     let verdict = |found: &str, same: bool| {
         let same = if same { Same::Yes } else { Same::No(format!("{ty} is something else")) };
         (found.to_owned(), same)
@@ -177,6 +186,21 @@ mod tests {
         assert_eq!(one(blocked.clone(), refused), Same::Yes);
         assert!(matches!(one(blocked, mapping(device, "device")), Same::No(_)));
         assert!(matches!(one(Value::Null, mapping(device, "device")), Same::No(_)));
+    }
+
+    #[test]
+    fn bytes_that_are_lost_are_no_agreement() {
+        let ty = "arm64:normal-nc";
+        let layer = json!({ "way": "sysfs", "available": { "ok": true }, "vma": { "ty": ty } });
+        let mapping = |report: Value| json!({ "way": "sysfs", "predicted": ty, "report": report });
+        let fine = json!({ "kind": "normal", "restored": true, "tests": [{ "verdict": "observed-always(4)" }] });
+        assert_eq!(one(layer.clone(), mapping(fine)), Same::Yes);
+        for report in [
+            json!({ "kind": "normal", "restored": true, "tests": [{ "verdict": "corrupt(2)" }] }),
+            json!({ "kind": "normal", "restored": false, "tests": [] }),
+        ] {
+            assert!(matches!(one(layer.clone(), mapping(report)), Same::No(_)));
+        }
     }
 
     #[test]

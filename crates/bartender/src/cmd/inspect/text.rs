@@ -150,11 +150,11 @@ fn kvm(host: &Host) -> String {
     };
     let mut parts = Vec::new();
     match host.kernel.arch {
-        // 0 is what a kernel answers too that does not know the capability.
         Some(Arch::Arm64) => parts.push(
             match kvm.cacheable_pfnmap {
                 Some(true) => "cacheable device memory yes",
-                Some(false) | None => "cacheable device memory no (it needs Linux 6.17, FWB and DIC)",
+                Some(false) => "cacheable device memory no, for want of FWB or DIC",
+                None => "cacheable device memory no, not known to this kernel (Linux 6.17 has it)",
             }
             .to_owned(),
         ),
