@@ -37,6 +37,8 @@ fn host(arch: Arch, version: (u16, u16)) -> Host {
             mtrr: hole(),
             self_snoop: hole(),
             movdir64b: hole(),
+            vmx: hole(),
+            svm: hole(),
         },
         kvm: hole(),
         vfio: Vfio { container: true, iommufd: false, driver: true, noiommu: Fact::Known(false) },

@@ -138,6 +138,10 @@ pub struct Cpu {
     pub self_snoop: Fact<bool>,
     /// x86: `movdir64b`.
     pub movdir64b: Fact<bool>,
+    /// x86: `vmx`: KVM nests by EPT.
+    pub vmx: Fact<bool>,
+    /// x86: `svm`: KVM nests by NPT.
+    pub svm: Fact<bool>,
 }
 
 fn midrs<S: Serializer>(midr: &Fact<Vec<Midr>>, to: S) -> Result<S::Ok, S::Error> {

@@ -122,10 +122,10 @@ fn holes(host: &Host) -> Vec<Hole> {
     all.see(parameters);
     all.see(lockdown);
     all.see(hypervisor);
-    let Cpu { model, midr, fwb, dic, ls64, dgh, pat: cpu_pat, mtrr: cpu_mtrr, self_snoop, movdir64b } = cpu;
+    let Cpu { model, midr, fwb, dic, ls64, dgh, pat: cpu_pat, mtrr: cpu_mtrr, self_snoop, movdir64b, vmx, svm } = cpu;
     all.see(model);
     all.see(midr);
-    for fact in [fwb, dic, ls64, dgh, cpu_pat, cpu_mtrr, self_snoop, movdir64b] {
+    for fact in [fwb, dic, ls64, dgh, cpu_pat, cpu_mtrr, self_snoop, movdir64b, vmx, svm] {
         all.see(fact);
     }
     all.see::<Kvm>(kvm);

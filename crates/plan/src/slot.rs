@@ -185,17 +185,12 @@ pub(crate) enum Maker {
     Amd,
 }
 
-/// Who made an x86 CPU, by its model's name, else by its IOMMUs.
+/// By which extension KVM runs guests here: the CPU has one of the two, whoever made its IOMMU.
 pub(crate) fn maker(host: &host::Host) -> Option<Maker> {
-    let model = host.cpu.model.known().map(|m| m.to_ascii_lowercase()).unwrap_or_default();
-    let has = |words: &[&str]| words.iter().any(|w| model.contains(w));
-    let kinds = || host.iommus.values().map(|i| i.kind);
-    if has(&["intel", "xeon", "genuineintel"]) || kinds().any(|k| k == host::IommuKind::IntelVtd) {
-        Some(Maker::Intel)
-    } else if has(&["amd", "epyc", "ryzen", "hygon"]) || kinds().any(|k| k == host::IommuKind::Amd) {
-        Some(Maker::Amd)
-    } else {
-        None
+    match (host.cpu.vmx.known(), host.cpu.svm.known()) {
+        (Some(true), _) => Some(Maker::Intel),
+        (_, Some(true)) => Some(Maker::Amd),
+        _ => None,
     }
 }
 
@@ -244,9 +239,9 @@ fn x86(seat: &Seat<'_>) -> Slot {
         }
         None if with_ept == with_npt => (by_ept, with_ept, rule("EPT and NPT come to the same")),
         None => {
-            let hole = seat.host.cpu.model.hole().cloned();
-            let hole =
-                hole.unwrap_or(Hole { at: "vendor_id of /proc/cpuinfo".into(), why: Why::Failed("unknown".into()) });
+            let neither =
+                || Hole { at: "flags of /proc/cpuinfo".into(), why: Why::Failed("neither vmx nor svm".into()) };
+            let hole = seat.host.cpu.vmx.hole().cloned().unwrap_or_else(neither);
             let layer = Layer {
                 what: format!("{} or {}", by_ept.0, by_npt.0),
                 ty: None,

@@ -497,7 +497,7 @@ fn region(device: &File, index: u32) -> io::Result<Region> {
     };
     if info.flags & uapi::VFIO_REGION_INFO_FLAG_CAPS != 0 && info.argsz as usize > HEADER {
         let argsz = info.argsz.min(MAX_INFO);
-        // Words, so that the kernel's structure is aligned in it.
+        // Words: the header is of them.
         let mut words = vec![0u32; (argsz as usize).div_ceil(8) * 2];
         (words[0], words[2]) = (argsz, index);
         // SAFETY: the kernel writes at most `argsz` bytes, and so many there are; it reads argsz, flags, index and cap_offset, each of

@@ -23,6 +23,7 @@ const HELP: &str = concat!(
 ",
     examples![
         "bartender plan --example" => "a file with the devices of this machine",
+        "bartender plan crates/plan/tests/vms/emulated.toml --root crates/host/tests/fixtures/arm64-6.12" => "two devices of an emulated host, by its snapshot",
     ],
     "
 
@@ -224,9 +225,13 @@ fn table(out: &mut String, bar: &BarPlan, above: &[BarPlan]) {
             return;
         }
     }
-    let gets: Vec<String> = bar.guest.iter().map(guest).collect();
+    let (own, other): (Vec<&Gets>, Vec<&Gets>) = bar.guest.iter().partition(|it| it.asks == it.gets);
+    let mut gets: Vec<String> = other.into_iter().map(guest).collect();
+    if !own.is_empty() {
+        gets.insert(0, format!("as it asks: {}", own.into_iter().map(guest).collect::<Vec<_>>().join(", ")));
+    }
     if !gets.is_empty() {
-        field(out, "  guest", &gets.join(", "));
+        field(out, "  guest", &gets.join("; "));
     }
 }
 

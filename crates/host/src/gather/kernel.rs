@@ -146,6 +146,8 @@ pub(super) fn cpu(root: &Root, asked: &Asked, kernel: &Kernel, cpuinfo: &Fact<St
         mtrr: flag(Arch::X86, "flags", "mtrr"),
         self_snoop: flag(Arch::X86, "flags", "ss"),
         movdir64b: flag(Arch::X86, "flags", "movdir64b"),
+        vmx: flag(Arch::X86, "flags", "vmx"),
+        svm: flag(Arch::X86, "flags", "svm"),
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) fn machine(arch: Arch, version: &str) -> Host {
             mtrr: of_x86(true),
             self_snoop: of_x86(true),
             movdir64b: of_x86(false),
+            vmx: of_x86(true),
+            svm: of_x86(false),
         },
         kvm: hole("/dev/kvm"),
         vfio: Vfio { container: true, iommufd: false, driver: true, noiommu: Fact::Known(false) },

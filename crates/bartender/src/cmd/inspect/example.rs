@@ -35,6 +35,8 @@ pub(super) fn nothing() -> Host {
             mtrr: Fact::Absent,
             self_snoop: Fact::Absent,
             movdir64b: Fact::Absent,
+            vmx: Fact::Absent,
+            svm: Fact::Absent,
         },
         kvm: Fact::Absent,
         vfio: Vfio { container: false, iommufd: false, driver: false, noiommu: Fact::Absent },
@@ -194,6 +196,8 @@ pub(super) fn intel() -> Host {
         mtrr: Fact::Known(true),
         self_snoop: Fact::Known(true),
         movdir64b: Fact::Known(false),
+        vmx: Fact::Known(true),
+        svm: Fact::Known(false),
         ..nothing().cpu
     };
     host.kvm = Fact::Known(Kvm {

@@ -1,7 +1,7 @@
 //! `bartender inspect`: the machine at a glance, and a device layer by layer.
 //!
-//! What is gathered comes from crate `host`, what becomes of a BAR from crate `plan`; here it is only shown: as text ([`text`]), for
-//! programs (JSON), for fleets ([`nfd`], [`prometheus`]) and as a drawing ([`drawing`]).
+//! What is gathered comes from crate `host`, what becomes of a BAR from crate `plan`; here it is only shown: as text (`text`), for
+//! programs (JSON), for fleets (`nfd`, `prometheus`) and as a drawing (`drawing`).
 
 mod dma;
 mod drawing;
