@@ -39,9 +39,9 @@ const ARM64: &str = include_str!("../../tests/hosts/arm64.lab");
 const X86: &str = include_str!("../../tests/hosts/x86.lab");
 const UNPLUG: &str = include_str!("../../tests/hosts/unplug.lab");
 const DEAF: &str = include_str!("../../tests/hosts/deaf.lab");
-/// A scenario that a host runs on its own KVM: what a guest gets, beside what is predicted of stage 2.
-/// Of the devices at their addresses.
+/// A VM that is planned for: of devices at the addresses that they have in every host.
 const VM: (&str, &str) = ("vm.toml", include_str!("../../../plan/tests/vms/emulated.toml"));
+/// A scenario that a host runs on its own KVM: what a guest gets, beside what is predicted of stage 2.
 const SCENARIO: (&str, &str) = ("unaligned.toml", include_str!("../../../../scenarios/unaligned-normal-nc.toml"));
 
 /// The arguments.
