@@ -321,6 +321,36 @@ pub fn all() -> Vec<Finding> {
         pinned: "nothing",
     });
     all.push(Finding {
+        name: "port-in-group-of-device",
+        area: Area::Linux,
+        who: "Linux 6.1.192 and 6.12.117 with a device tree; not with ACPI, not with VT-d, not 7.2.13",
+        says: "A root port that is there at boot is in the IOMMU group of the device behind it. While VFIO has that group, the port's \
+               own MSI is not translated (SMMUv3 event 0x10), so that nobody hears the button by which the device is to be taken \
+               away. What fits: ACS is turned on too late for the port, which 7.2 mends by pci_enable_acs() in \
+               drivers/pci/pci-driver.c; that it is the cause was not tested."
+            .into(),
+        smallest: "an NVMe controller behind a root port, mapped by VFIO, device_del: pciehp logs a timeout, no request arrives".into(),
+        right: "Linux 7.2".into(),
+        source: "PCIe Base 6.0, 6.12 (ACS); Linux iommu_group of a function without ACS: pci_device_group()".into(),
+        reproduce: "bartender lab check 6.12".into(),
+        pinned: "crates/bartender/tests/hosts/deaf.lab",
+    });
+    all.push(Finding {
+        name: "decode-left-on",
+        area: Area::Linux,
+        who: "Linux 6.1.192, 6.12.117 and 7.2.13, arm64",
+        says: "A function whose Memory Space Enable was off before VFIO opened it has it on after VFIO has closed it, though the last \
+               who had it open turned it off again through the configuration region. A mapping by sysfs that was refused before can \
+               be had then, so that what `inspect` says holds until the next who opens the function. The cause is not traced: \
+               what fits is the state that the kernel saves when it opens a function and restores when it closes it."
+            .into(),
+        smallest: "bochs-display bound to vfio-pci: command register 0 before, memory decode on after".into(),
+        right: "nobody: no interface promises it".into(),
+        source: "Linux drivers/vfio/pci/vfio_pci_core.c: vfio_pci_core_enable, vfio_pci_core_disable (not read for this)".into(),
+        reproduce: "bartender lab host 6.12 --device display --script crates/bartender/tests/hosts/decode.lab".into(),
+        pinned: "crates/bartender/tests/hosts/decode.lab",
+    });
+    all.push(Finding {
         name: "linux-esr-sign",
         area: Area::Linux,
         who: "Linux before 6.12; seen on 6.1.192, not on 6.12.117 and 7.2.13",
