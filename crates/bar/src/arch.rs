@@ -1,8 +1,5 @@
 //! The instructions: loads and stores of one register, and the fences. One file for each architecture, each the same functions.
-#![cfg_attr(
-    any(target_arch = "aarch64", target_arch = "x86_64"),
-    expect(unsafe_code, reason = "a fence is an instruction")
-)]
+#![cfg_attr(any(target_arch = "aarch64", target_arch = "x86_64"), expect(unsafe_code, reason = "fences"))]
 
 #[cfg(target_arch = "aarch64")]
 #[path = "arch/aarch64.rs"]
