@@ -107,7 +107,7 @@ fn lines(machine: Machine, names: &[&str]) -> std::result::Result<Vec<Line>, Str
         Arch::Amd64 => (0, "NPT WB under an MTRR of UC"),
     };
     let plan = format!(
-        "@title a VM with two of the devices\nplan {{files}}/{}\n@expect-exit {exit}\n@expect stage 2   {stage2}\n",
+        "@title a VM with two of the devices\nplan {{files}}/{}\n@expect-exit {exit}\n@expect {stage2}\n",
         VM.0
     );
     for (file, text) in [("predicted.lab", PREDICTED), ("plan", &plan), more, ("flows.lab", FLOWS), unplug] {
