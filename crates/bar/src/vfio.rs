@@ -29,6 +29,14 @@ pub struct Opened {
     pub attributes: Vec<String>,
 }
 
+impl Opened {
+    /// Whether there is a call by which to ask for an attribute. That a range can be exported, or what was exported be mapped, is none.
+    #[must_use]
+    pub fn takes_attributes(&self) -> bool {
+        self.attributes.iter().any(|call| matches!(call.as_str(), "alias" | "dma-buf"))
+    }
+}
+
 /// What VFIO answers of a BAR.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

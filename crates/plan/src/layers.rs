@@ -1,6 +1,6 @@
 //! One BAR, one way to map it, layer by layer: bus, host VMA, stage 2, guest.
 
-use host::{Bar, Function, Hole, Host};
+use host::{Bar, Function, Hole, Host, Opened};
 use memtype::MemoryType;
 use memtype::guarantee::{Question, Standing};
 use serde::ser::SerializeMap as _;
@@ -269,7 +269,7 @@ fn glance(seat: &Seat<'_>) -> Option<Glance> {
     }
     let bus = bus::layer(seat);
     let mut best = one(seat, Way::Vfio, &bus);
-    if seat.function.opened.known().is_some_and(|o| !o.attributes.is_empty()) {
+    if seat.function.opened.known().is_some_and(Opened::takes_attributes) {
         let alias = one(seat, Way::VfioWriteCombine, &bus);
         let better = alias.available.is_ok() && alias.fast.0 == Answer::Yes && best.fast.0 != Answer::Yes;
         if better {

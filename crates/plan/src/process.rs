@@ -173,7 +173,7 @@ pub(crate) fn unmappable(seat: &Seat<'_>) -> Option<Block> {
 
 fn no_attribute(seat: &Seat<'_>) -> Option<Block> {
     match &seat.function.opened {
-        Fact::Known(opened) if !opened.attributes.is_empty() => None,
+        Fact::Known(opened) if opened.takes_attributes() => None,
         Fact::Known(_) => {
             Some(Block::new("VFIO has no call here by which to ask for an attribute; no Linux up to 7.3 has"))
         }

@@ -83,14 +83,15 @@ fn the_table() {
 
 #[test]
 fn amd_comes_to_the_same_as_intel() {
-    for model in ["AMD EPYC 9654", "GenuineIntel", "something"] {
+    for (vmx, svm, says) in [(false, true, "NPT WB"), (true, false, "EPT UC"), (false, false, "EPT UC")] {
         let mut host = machine(Arch::X86, "6.12.107");
-        host.cpu.model = Fact::Known(model.into());
-        host.iommus.clear();
+        // Whoever made the IOMMU.
+        (host.cpu.vmx, host.cpu.svm) = (Fact::Known(vmx), Fact::Known(svm));
         let it = of(&host, 2, Way::Vfio);
-        assert_eq!(guest(&it), X86, "{model}");
+        assert!(it.stage2.as_ref().unwrap().what.starts_with(says), "{says}: {:?}", it.stage2);
+        assert_eq!(guest(&it), X86, "{says}");
         assert!(it.guest.iter().all(|g| g.unaligned.is_ok()));
-        assert_eq!((it.works.0, it.fast.0, it.safe.0), (Answer::Yes, Answer::Yes, Answer::Yes), "{model}");
+        assert_eq!((it.works.0, it.fast.0, it.safe.0), (Answer::Yes, Answer::Yes, Answer::Yes), "{says}");
     }
 }
 
@@ -390,6 +391,23 @@ fn outside_of_vfio_the_devices_dma_counts() {
     let it = of(&host, 2, Way::Vfio);
     assert!(it.available.is_ok());
     assert_eq!(it.safe.0, Answer::No);
+}
+
+/// Linux 7.2 exports a dma-buf of a BAR and takes no attribute for it: as `inspect --open` finds it.
+#[test]
+fn an_export_is_no_call_for_an_attribute() {
+    let mut host = machine(Arch::Arm64, "7.2.13");
+    opened(&mut host, MARKED);
+    let with = |calls: &[&str]| {
+        let mut host = host.clone();
+        let Fact::Known(opened) = &mut the_gpu(&mut host).opened else { panic!("it was opened") };
+        opened.attributes = calls.iter().map(|call| (*call).to_owned()).collect();
+        of(&host, 2, Way::VfioWriteCombine).available
+    };
+    for none in [&[][..], &["dma-buf-export"], &["dma-buf-export", "dma-buf-mmap"]] {
+        assert!(with(none).unwrap_err().contains("no call here by which to ask for an attribute"), "{none:?}");
+    }
+    assert_eq!(with(&["dma-buf-export", "alias"]), Ok(()));
 }
 
 #[test]
