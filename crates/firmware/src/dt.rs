@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 
 use dtoolkit::fdt::{Fdt, FdtNode};
 use dtoolkit::{Node, Property};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A PCI host bridge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostBridge {
     /// Its path: `/pcie@10000000`.
     pub path: String,
@@ -30,7 +31,8 @@ pub struct HostBridge {
 }
 
 /// What a tree says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tree {
     /// `compatible` of the root.
     pub compatible: Vec<String>,

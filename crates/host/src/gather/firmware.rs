@@ -5,12 +5,12 @@ use std::fs;
 use std::io::Read as _;
 use std::path::Path;
 
-use ::firmware::dt::{HostBridge, Tree};
+use ::firmware::dt::Tree;
 use ::firmware::iort::Iort;
 use ::firmware::viot::Viot;
 use ::firmware::{aml, mcfg};
 use aml::Namespace;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::hole;
 use crate::fact::{Fact, Why};
@@ -84,17 +84,6 @@ fn definition(name: &str) -> bool {
     name == "DSDT" || name.strip_prefix("SSDT").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// What a snapshot keeps of a device in a definition block.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptDevice {
-    ids: Vec<String>,
-    cca: Option<bool>,
-    segment: Option<u64>,
-    bus: Option<u64>,
-    open: bool,
-}
-
 /// The devices of the definition blocks. A snapshot has what was found in a block, and not the block: host bridges, `_CCA`, and what may
 /// hold a `_CCA` above them.
 fn namespace(root: &Root, folder: &str, names: &[String]) -> Fact<Namespace> {
@@ -111,16 +100,16 @@ fn namespace(root: &Root, folder: &str, names: &[String]) -> Fact<Namespace> {
                 .filter(|(path, d)| {
                     d.cca.is_some() || d.ids.iter().any(bridge) || d.open && path.matches('.').count() < 3
                 })
-                .map(|(path, aml::Device { mut ids, cca, segment, bus, open })| {
-                    ids.retain(bridge);
-                    (path, KeptDevice { ids, cca, segment, bus, open })
+                .map(|(path, mut device)| {
+                    device.ids.retain(bridge);
+                    (path, device)
                 })
                 .collect();
             serde_json::to_string(&found).map_err(|e| e.to_string())
         });
-        match found.and_then(|text| again::<BTreeMap<String, KeptDevice>>(&path, &text)) {
+        match found.and_then(|text| again::<BTreeMap<String, aml::Device>>(&path, &text)) {
             Fact::Known(found) => {
-                for (path, KeptDevice { ids, cca, segment, bus, open }) in found {
+                for (path, aml::Device { ids, cca, segment, bus, open }) in found {
                     let device = all.devices.entry(path).or_default();
                     device.ids.extend(ids);
                     device.cca = cca.or(device.cca);
@@ -141,78 +130,26 @@ fn again<'a, T: Deserialize<'a>>(path: &str, text: &'a str) -> Fact<T> {
     serde_json::from_str(text).map_or_else(|e| hole(path, Why::Malformed(e.to_string())), Fact::Known)
 }
 
-/// What a snapshot keeps of a device tree.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Kept {
-    compatible: Vec<String>,
-    bridges: Vec<KeptBridge>,
-    iommus: Vec<(String, Vec<String>, bool)>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptBridge {
-    path: String,
-    compatible: Vec<String>,
-    domain: Option<u32>,
-    buses: Option<(u32, u32)>,
-    coherent: Option<bool>,
-    iommu_map: Vec<(u32, String, u32, u32)>,
-    windows: Vec<(bool, bool, u64, u64, u64)>,
-}
-
 /// The device tree: flattened, which only root may read; else from its files, which all may.
 fn tree(root: &Root, flattened: bool) -> Fact<Tree> {
     let path = "/sys/firmware/fdt";
-    let whole = if flattened { root.digest(path, MOST, keep).and_then(|text| kept(path, &text)) } else { Fact::Absent };
+    let whole = if flattened { root.digest(path, MOST, keep).and_then(|text| again(path, &text)) } else { Fact::Absent };
     if whole.known().is_some() {
         return whole;
     }
     let path = "/sys/firmware/devicetree/base";
     match root
         .digest_folder(path, |folder| flatten(folder).and_then(|blob| keep(&blob)))
-        .and_then(|text| kept(path, &text))
+        .and_then(|text| again(path, &text))
     {
         Fact::Absent => whole,
         other => other,
     }
 }
 
+/// What a snapshot keeps of a device tree: what was found in it.
 fn keep(blob: &[u8]) -> Result<String, String> {
-    let Tree { compatible, bridges, iommus } = Tree::parse(blob).map_err(|e| e.to_string())?;
-    let bridges = bridges
-        .into_iter()
-        .map(|HostBridge { path, compatible, domain, buses, coherent, iommu_map, windows }| KeptBridge {
-            path,
-            compatible,
-            domain,
-            buses,
-            coherent,
-            iommu_map,
-            windows,
-        })
-        .collect();
-    serde_json::to_string(&Kept { compatible, bridges, iommus }).map_err(|e| e.to_string())
-}
-
-fn kept(path: &str, text: &str) -> Fact<Tree> {
-    again::<Kept>(path, text).map(|Kept { compatible, bridges, iommus }| Tree {
-        compatible,
-        bridges: bridges
-            .into_iter()
-            .map(|KeptBridge { path, compatible, domain, buses, coherent, iommu_map, windows }| HostBridge {
-                path,
-                compatible,
-                domain,
-                buses,
-                coherent,
-                iommu_map,
-                windows,
-            })
-            .collect(),
-        iommus,
-    })
+    serde_json::to_string(&Tree::parse(blob).map_err(|e| e.to_string())?).map_err(|e| e.to_string())
 }
 
 /// Properties that are flattened: those that say what is where, and how coherent it is. No `serial-number`, no MAC address.
