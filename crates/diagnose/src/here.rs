@@ -53,7 +53,8 @@ impl Note {
         if let Some(name) = unknown {
             return Err(format!("`{name}` is not an architecture"));
         }
-        let unknown = when.iommu_kind.iter().find(|name| !IOMMUS.iter().any(|kind| kind_name(*kind) == name.as_str()));
+        let unknown =
+            when.iommu_kind.iter().find(|name| !IommuKind::ALL.iter().any(|kind| kind.name() == name.as_str()));
         if let Some(name) = unknown {
             return Err(format!("`{name}` is not a kind of IOMMU"));
         }
@@ -276,30 +277,6 @@ fn say(holds: bool, what: impl Into<String>) -> Truth {
     if holds { Truth::Yes(what.into()) } else { Truth::No(what.into()) }
 }
 
-/// As a condition names it.
-const fn kind_name(kind: IommuKind) -> &'static str {
-    match kind {
-        IommuKind::IntelVtd => "intel-vtd",
-        IommuKind::Amd => "amd",
-        IommuKind::SmmuV3 => "smmu-v3",
-        IommuKind::Smmu => "smmu",
-        IommuKind::Virtio => "virtio",
-        IommuKind::Riscv => "riscv",
-        IommuKind::Other => "other",
-    }
-}
-
-/// Every one, to check the names of the file.
-const IOMMUS: [IommuKind; 7] = [
-    IommuKind::IntelVtd,
-    IommuKind::Amd,
-    IommuKind::SmmuV3,
-    IommuKind::Smmu,
-    IommuKind::Virtio,
-    IommuKind::Riscv,
-    IommuKind::Other,
-];
-
 impl When {
     /// Whether it holds on a machine. Unknown counts before no only if nothing says no.
     #[must_use]
@@ -412,7 +389,7 @@ impl When {
             say(asked != mine.is_empty(), format!("{who} {} IOMMU", if mine.is_empty() { "no" } else { "an" }))
         }));
         if !self.iommu_kind.is_empty() {
-            let kinds: Vec<&str> = mine.iter().map(|(_, iommu)| kind_name(iommu.kind)).collect();
+            let kinds: Vec<&str> = mine.iter().map(|(_, iommu)| iommu.kind.name()).collect();
             let is = kinds.iter().any(|kind| self.iommu_kind.iter().any(|asked| asked == kind));
             let shown = if kinds.is_empty() { String::from("no IOMMU") } else { kinds.join(" and ") };
             out.push(say(is, format!("{who} {shown}")));

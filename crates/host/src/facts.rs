@@ -216,6 +216,26 @@ pub enum IommuKind {
     Other,
 }
 
+impl IommuKind {
+    /// All.
+    pub const ALL: [Self; 7] =
+        [Self::IntelVtd, Self::Amd, Self::SmmuV3, Self::Smmu, Self::Virtio, Self::Riscv, Self::Other];
+
+    /// As JSON and a condition of crate `diagnose` have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::IntelVtd => "intel-vtd",
+            Self::Amd => "amd",
+            Self::SmmuV3 => "smmu-v3",
+            Self::Smmu => "smmu",
+            Self::Virtio => "virtio",
+            Self::Riscv => "riscv",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// A PCI function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Function {

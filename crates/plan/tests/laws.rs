@@ -150,15 +150,7 @@ fn a_machine() -> BoxedStrategy<Host> {
             vfio_device: None,
         })
     });
-    let kinds = proptest::sample::select(vec![
-        IommuKind::IntelVtd,
-        IommuKind::Amd,
-        IommuKind::SmmuV3,
-        IommuKind::Smmu,
-        IommuKind::Virtio,
-        IommuKind::Riscv,
-        IommuKind::Other,
-    ]);
+    let kinds = proptest::sample::select(&IommuKind::ALL[..]);
     let iommu = (kinds, bit(), bit(), bit()).prop_map(|(kind, enforces, coherent_walk, s2fwb)| Iommu {
         kind,
         enforces,

@@ -133,7 +133,8 @@ fn again<'a, T: Deserialize<'a>>(path: &str, text: &'a str) -> Fact<T> {
 /// The device tree: flattened, which only root may read; else from its files, which all may.
 fn tree(root: &Root, flattened: bool) -> Fact<Tree> {
     let path = "/sys/firmware/fdt";
-    let whole = if flattened { root.digest(path, MOST, keep).and_then(|text| again(path, &text)) } else { Fact::Absent };
+    let whole =
+        if flattened { root.digest(path, MOST, keep).and_then(|text| again(path, &text)) } else { Fact::Absent };
     if whole.known().is_some() {
         return whole;
     }
