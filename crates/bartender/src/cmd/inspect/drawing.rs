@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use ::host::{Bar, Fact, Function, Host, Window};
-use ::plan::{Answer, Glance, Layers, Way, at_a_glance, layers};
+use ::plan::{Answer, Glance, Layers, Machine, Way};
 use memtype::MemoryType;
 use memtype::guarantee::{Question, Standing};
 use platform::Bdf;
@@ -115,7 +115,8 @@ fn tree(out: &mut String, host: &Host) -> fmt::Result {
         let parent = function.above.last().copied().filter(|p| host.functions.contains_key(p) && *p != function.bdf);
         below.entry(parent).or_default().push(function.bdf);
     }
-    let drawn: BTreeMap<Bdf, Vec<Drawn<'_>>> = host.functions.values().map(|f| (f.bdf, draw(host, f))).collect();
+    let machine = Machine::new(host);
+    let drawn: BTreeMap<Bdf, Vec<Drawn<'_>>> = host.functions.values().map(|f| (f.bdf, draw(&machine, f))).collect();
     let mut seen = BTreeSet::new();
     let roots = below.get(&None).cloned().unwrap_or_default();
     let mut buses: BTreeMap<(u32, u8), Vec<Bdf>> = BTreeMap::new();
@@ -173,11 +174,11 @@ fn is_below(host: &Host, bdf: Bdf) -> bool {
     steps > 0
 }
 
-fn draw<'a>(host: &Host, function: &'a Function) -> Vec<Drawn<'a>> {
+fn draw<'a>(machine: &Machine<'a>, function: &'a Function) -> Vec<Drawn<'a>> {
     memory_bars(function)
         .filter_map(|bar| {
-            let glance = at_a_glance(host, function, bar)?;
-            let why = layers(host, function, bar).into_iter().find(|l| l.way == glance.way);
+            let glance = machine.at_a_glance(function, bar)?;
+            let why = machine.layers(function, bar).into_iter().find(|l| l.way == glance.way);
             Some(Drawn { bar, glance, why })
         })
         .collect()

@@ -195,13 +195,14 @@ type ByBar<T> = BTreeMap<Bdf, BTreeMap<u8, T>>;
 impl<'a> Json<'a> {
     /// Of every function, or of one.
     fn new(host: &'a Host, only: Option<Bdf>) -> Self {
+        let machine = plan::Machine::new(host);
         let (mut glance, mut layers) = (ByBar::new(), ByBar::<Vec<Layers>>::new());
         for function in host.functions.values().filter(|f| only.is_none_or(|bdf| f.bdf == bdf)) {
             for bar in memory_bars(function) {
-                if let Some(it) = plan::at_a_glance(host, function, bar) {
+                if let Some(it) = machine.at_a_glance(function, bar) {
                     glance.entry(function.bdf).or_default().insert(bar.index, it);
                 }
-                layers.entry(function.bdf).or_default().insert(bar.index, plan::layers(host, function, bar));
+                layers.entry(function.bdf).or_default().insert(bar.index, machine.layers(function, bar));
             }
         }
         Self { version: VERSION, host, glance, layers }

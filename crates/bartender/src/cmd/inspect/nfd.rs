@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use ::host::{Fact, Host};
-use ::plan::{Answer, Glance, Way, at_a_glance};
+use ::plan::{Answer, Glance, Machine, Way};
 use memtype::Arch;
 
 use super::{is_bridge, memory_bars};
@@ -169,10 +169,11 @@ fn ty(glance: &Glance) -> String {
 
 fn devices(host: &Host) -> BTreeMap<(String, u8), Kind> {
     let mut all: BTreeMap<(String, u8), Kind> = BTreeMap::new();
+    let machine = Machine::new(host);
     for function in host.functions.values().filter(|f| !is_bridge(f)) {
         let id = format!("{:04x}-{:04x}", function.id.vendor, function.id.device);
         for bar in memory_bars(function) {
-            let Some(glance) = at_a_glance(host, function, bar) else { continue };
+            let Some(glance) = machine.at_a_glance(function, bar) else { continue };
             let new = Kind {
                 prefetchable: bar.prefetchable,
                 now: glance.available.is_ok(),

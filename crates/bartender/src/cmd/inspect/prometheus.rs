@@ -4,7 +4,7 @@
 use std::fmt::{Display, Write as _};
 
 use ::host::{Fact, Host};
-use ::plan::{Answer, Way, at_a_glance, layers};
+use ::plan::{Answer, Machine, Way};
 
 use super::{grouped, is_bridge, memory_bars};
 
@@ -141,6 +141,7 @@ fn bars(host: &Host) -> Vec<Metric> {
     let mut fast = Metric::new("bartender_bar_fast", "Whether its bursts are combined: 1 yes, 0.5 maybe, 0 no.");
     let mut safe =
         Metric::new("bartender_bar_safe", "Whether a guest can do no harm through it: 1 yes, 0.5 maybe, 0 no.");
+    let machine = Machine::new(host);
     for function in host.functions.values().filter(|f| !is_bridge(f)) {
         let bdf = &function.bdf;
         if memory_bars(function).next().is_some() {
@@ -156,8 +157,8 @@ fn bars(host: &Host) -> Vec<Metric> {
             let index = &bar.index;
             let prefetchable = u8::from(bar.prefetchable);
             size.add(&[("bdf", bdf), ("bar", index), ("prefetchable", &prefetchable)], bar.size.0);
-            let best = at_a_glance(host, function, bar).map(|g| g.way);
-            for it in layers(host, function, bar) {
+            let best = machine.at_a_glance(function, bar).map(|g| g.way);
+            for it in machine.layers(function, bar) {
                 let way = &it.way.name();
                 can.add(&[("bdf", bdf), ("bar", index), ("way", way)], u8::from(it.available.is_ok()));
                 // What cannot be had is told of only if it is what a guest would be given.

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write as _};
 
 use ::host::{Bar, Fact, Function, Host, IommuKind, Span};
-use ::plan::{Layer, Layers, Sure, Way, at_a_glance, layers};
+use ::plan::{Layer, Layers, Machine, Sure, Way, at_a_glance, layers};
 use memtype::Arch;
 use platform::errata;
 
@@ -408,11 +408,12 @@ fn table(out: &mut String, host: &Host, all: bool) {
         out.push_str("There is no PCI function here: nothing in /sys/bus/pci/devices.\n");
         return;
     }
+    let machine = Machine::new(host);
     let mut lines = Vec::new();
     let mut left = 0;
     for function in host.functions.values() {
         if all || is_shown(function) {
-            rows(&mut lines, host, function);
+            rows(&mut lines, &machine, function);
         } else {
             left += 1;
         }
@@ -469,7 +470,7 @@ fn table(out: &mut String, host: &Host, all: bool) {
     }
 }
 
-fn rows(lines: &mut Vec<Line>, host: &Host, function: &Function) {
+fn rows<'a>(lines: &mut Vec<Line>, machine: &Machine<'a>, function: &'a Function) {
     let group = match &function.group {
         Fact::Known(group) => group.number.to_string(),
         Fact::Absent => "–".into(),
@@ -487,7 +488,7 @@ fn rows(lines: &mut Vec<Line>, host: &Host, function: &Function) {
     cells[4] = group;
     let mut any = false;
     for bar in memory_bars(function) {
-        let glance = at_a_glance(host, function, bar);
+        let glance = machine.at_a_glance(function, bar);
         cells[5] = bar.index.to_string();
         cells[6] = bytes(bar.size.0);
         cells[7] = flags(bar);
