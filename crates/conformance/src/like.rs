@@ -1,0 +1,1 @@
+//! Devices that behave as others were read to behave: the naive one of `reference`, with their deviations.

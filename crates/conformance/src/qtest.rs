@@ -1,0 +1,1 @@
+//! QEMU's `virtio-iommu-pci`, driven over its qtest socket.

@@ -1,0 +1,1 @@
+//! What came out, clause by clause: as text and as JSON.

@@ -1,0 +1,1 @@
+//! The driver's side: requests written, properties read, and when to use which flag.

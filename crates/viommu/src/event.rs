@@ -1,0 +1,1 @@
+//! Faults, on their way to the event queue.

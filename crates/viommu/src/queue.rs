@@ -1,0 +1,1 @@
+//! The device on virtqueues in guest memory.

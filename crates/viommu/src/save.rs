@@ -1,0 +1,1 @@
+//! The state of a device as a value, and back.
