@@ -12,10 +12,12 @@ pub mod request;
 mod seat;
 mod slot;
 mod verdict;
+pub mod viommu;
 mod vm;
 
 pub use layers::*;
 pub use request::{
-    BarRequest, DeviceRequest, GuestFirmware, GuestIommu, PartRequest, RequestError, SnoopWish, VmRequest, Want,
+    BarRequest, DeviceRequest, GuestFirmware, GuestIommu, HostSide, PartRequest, RequestError, SnoopWish,
+    ViommuRequest, VmRequest, Want,
 };
 pub use vm::*;

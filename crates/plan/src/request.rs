@@ -29,8 +29,45 @@ pub struct VmRequest {
     pub firmware: GuestFirmware,
     /// Bytes of a page of the guest's.
     pub page: u64,
+    /// Of a virtio-iommu.
+    pub viommu: ViommuRequest,
     /// The devices.
     pub devices: Vec<DeviceRequest>,
+}
+
+/// What is wanted of a virtio-iommu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ViommuRequest {
+    /// Where it stands in the guest, if that is known.
+    pub at: Option<Bdf>,
+    /// What the VMM has for a domain on the host; nothing for what the host has.
+    pub host: Option<HostSide>,
+    /// It offers VIRTIO_IOMMU_F_COHERENCY, a proposal (docs/virtio-iommu-coherency.md).
+    pub coherency: bool,
+}
+
+/// What a VMM has on the host for a domain of a virtio-iommu.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostSide {
+    /// A container of VFIO: Linux makes a table in it for each kind of endpoint.
+    Container,
+    /// An address space of iommufd to which endpoints are attached: Linux finds or makes a table for each that takes it.
+    Ioas,
+    /// A hardware page table of iommufd that the VMM allocated (IOMMU_HWPT_ALLOC) and attaches all endpoints to.
+    Hwpt,
+}
+
+impl HostSide {
+    /// As the file writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Container => "container",
+            Self::Ioas => "ioas",
+            Self::Hwpt => "hwpt",
+        }
+    }
 }
 
 /// A device.
@@ -161,6 +198,7 @@ impl Default for VmRequest {
             iommu: GuestIommu::None,
             firmware: GuestFirmware::Acpi,
             page: 4096,
+            viommu: ViommuRequest::default(),
             devices: Vec::new(),
         }
     }
@@ -190,8 +228,18 @@ impl std::error::Error for RequestError {}
 struct File {
     #[serde(default)]
     vm: VmTable,
+    viommu: Option<Spanned<ViommuTable>>,
     #[serde(default)]
     device: Vec<DeviceTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ViommuTable {
+    at: Option<Spanned<String>>,
+    host: Option<HostSide>,
+    #[serde(default)]
+    coherency: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -325,6 +373,23 @@ pub fn request(name: &str, text: &str) -> Result<VmRequest, RequestError> {
     if file.device.len() > MAX_DEVICES {
         return Err(at(0, format!("{} devices; a VM has at most {MAX_DEVICES}", file.device.len())));
     }
+    let mut viommu = ViommuRequest::default();
+    if let Some(table) = file.viommu {
+        if file.vm.iommu != GuestIommu::VirtioIommu {
+            let says = "[viommu] is of a guest that sees one: iommu = \"virtio-iommu\" in [vm]";
+            return Err(at(table.span().start, says.into()));
+        }
+        let table = table.into_inner();
+        if let Some(text) = table.at {
+            let parsed = text.get_ref().parse::<Bdf>().ok().filter(|bdf| bdf.domain() <= u32::from(u16::MAX));
+            viommu.at = Some(parsed.ok_or_else(|| {
+                let says = format!("`{}` is no place in a guest: write 0000:00:01.0", text.get_ref());
+                at(text.span().start, says)
+            })?);
+        }
+        viommu.host = table.host;
+        viommu.coherency = table.coherency;
+    }
     let mut devices: Vec<DeviceRequest> = Vec::new();
     for table in file.device {
         let here = |offset, message| Err(at(offset, message));
@@ -381,6 +446,7 @@ pub fn request(name: &str, text: &str) -> Result<VmRequest, RequestError> {
             Page::Middle => 16 << 10,
             Page::Large => 64 << 10,
         },
+        viommu,
         devices,
     })
 }

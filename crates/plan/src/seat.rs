@@ -7,6 +7,7 @@ use memtype::Arch;
 use platform::Platform;
 use platform::errata::{self, Erratum};
 
+use crate::Sure;
 use crate::kernel::Marks;
 
 /// One BAR of one function of one machine.
@@ -51,6 +52,21 @@ impl<'a> Seat<'a> {
     /// Whether the driver it is bound to is one of VFIO's.
     pub(crate) fn on_vfio(&self) -> bool {
         self.function.vfio_cdev.is_some() || self.function.driver.known().is_some_and(|d| is_vfio(d))
+    }
+    /// Whether No Snoop is taken off, IOMMU_CAP_ENFORCE_CACHE_COHERENCY; nothing if that is not known. And how sure that is.
+    pub(crate) fn enforced(&self) -> (Option<bool>, Sure) {
+        let by =
+            |it: &Iommu| it.enforces.known().map(|e| (*e, Sure::Rule(format!("by what the {} says", it.kind.name()))));
+        let opened = || {
+            let it = self.function.opened.known()?.enforces_coherency?;
+            Some((it, Sure::Seen("VFIO_DMA_CC_IOMMU of the device's container, or the file's own answer".into())))
+        };
+        if let Some((it, sure)) = self.iommu().and_then(by).or_else(opened) {
+            return (Some(it), sure);
+        }
+        let hole = self.iommu().and_then(|it| it.enforces.hole()).or(self.function.iommu.hole()).cloned();
+        let none = || Hole { at: "IOMMU_CAP_ENFORCE_CACHE_COHERENCY".into(), why: Why::Failed("nothing says".into()) };
+        (None, Sure::Rests(vec![hole.unwrap_or_else(none)]))
     }
     /// NVIDIA's variant, which maps part of the device's memory cacheable.
     pub(crate) fn nvgrace(&self) -> bool {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ::viommu::config_space::{self, Guest};
 use firmware::iort::{Access, Kind};
 use host::{Bar, Bytes, Fact, Function, Hole, Host, IommuKind, Why};
 use hyp::Refusal;
@@ -14,6 +15,7 @@ use serde::{Serialize, Serializer};
 use crate::bus::bytes;
 use crate::request::{DeviceRequest, GuestFirmware, GuestIommu, SnoopWish, VmRequest, Want, hex};
 use crate::seat::{self, Seat, cache_coherency};
+use crate::viommu::{self, ViommuFirmware, ViommuPlan};
 use crate::{Gets, Layer, Sure, Way, cacheable, gathers, is_wc, kernel, process, reads_ahead, slot};
 
 /// The form of the JSON: it changes where a reader of the old one would go wrong.
@@ -42,6 +44,8 @@ pub struct Plan {
     pub kvm: KvmPlan,
     /// What the guest is to be told of its PCI host bridge and IOMMU.
     pub firmware: FirmwarePlan,
+    /// A virtio-iommu's endpoints; nothing if the guest sees none.
+    pub viommu: Option<ViommuPlan>,
 }
 
 fn arch_name<S: Serializer>(arch: &Option<Arch>, to: S) -> Result<S::Ok, S::Error> {
@@ -258,6 +262,8 @@ pub struct FirmwarePlan {
     pub iort: Option<IortPlan>,
     /// A virtual SMMUv3: COHACC override in IORT, or `dma-coherent` on its node.
     pub smmu_cohacc: Option<bool>,
+    /// A virtio-iommu: VIOT, or its node and `iommu-map` of the host bridge.
+    pub viommu: Option<ViommuFirmware>,
     /// Sentences, each with its source.
     pub because: Vec<String>,
 }
@@ -284,6 +290,7 @@ pub fn vm(host: &Host, request: &VmRequest) -> Plan {
     let mut devices: Vec<DevicePlan> = request.devices.iter().filter_map(|d| making.device(d)).collect();
     let firmware = making.firmware(&mut devices);
     let kvm = making.kvm(&devices);
+    let viommu = (request.iommu == GuestIommu::VirtioIommu).then(|| viommu::of(host, &request.viommu, &devices));
     let Making { mut refusals, warnings, .. } = making;
     // Stable: within one, by device.
     refusals.sort_by_key(|r| r.by);
@@ -297,6 +304,7 @@ pub fn vm(host: &Host, request: &VmRequest) -> Plan {
         devices,
         kvm,
         firmware,
+        viommu,
     }
 }
 
@@ -308,7 +316,7 @@ struct Making<'a> {
 }
 
 /// A BAR where a device has none.
-static NO_BAR: Bar = Bar {
+pub(crate) static NO_BAR: Bar = Bar {
     index: 0,
     at: None,
     size: Bytes(0),
@@ -403,6 +411,13 @@ impl Making<'_> {
         let bars = function.bars.iter().map(|bar| self.bar(function, bar, asked)).collect();
         let (coherent, coherent_sure) = self.coherent(&none);
         let no_snoop = self.no_snoop(&none, asked);
+        if let Some(physical) = function.physical.filter(|_| no_snoop.mask) {
+            self.warn(format!(
+                "{}: the Enable No Snoop that counts for a virtual function is that of its physical function, {physical}: keep \
+                 that clear too [SR-IOV, Device Control of VFs; not verified here]",
+                asked.bdf
+            ));
+        }
         Some(DevicePlan {
             bdf: asked.bdf,
             name: asked.name.clone(),
@@ -684,19 +699,19 @@ impl Making<'_> {
     }
 
     fn no_snoop(&mut self, seat: &Seat<'_>, asked: &DeviceRequest) -> SnoopPlan {
-        let enforced = seat
-            .iommu()
-            .and_then(|i| i.enforces.known().copied())
-            .or_else(|| seat.function.opened.known().and_then(|o| o.enforces_coherency));
+        let enforced = seat.enforced().0;
         let x86 = seat.arch() == Some(Arch::X86);
         if seat.function.no_snoop == Fact::Absent {
             return SnoopPlan { mask: false, enforced, why: "it has no PCIe Device Control register".into() };
         }
         let says = |mask, why: &str| SnoopPlan { mask, enforced, why: why.to_owned() };
+        // On x86 KVM is told of the device, and lets the guest's PAT and WBINVD count.
+        let guest = if x86 { Guest::Maintains } else { Guest::Unaware };
+        let mask = config_space::mask(viommu::no_snoop(enforced), guest);
         match (asked.no_snoop, enforced, x86) {
             (Some(SnoopWish::Forbid), ..) => says(true, "asked for"),
             (_, Some(true), _) => says(
-                false,
+                mask,
                 if x86 {
                     "the IOMMU takes No Snoop off, so that the guest may set the bit [IOMMU_CAP_ENFORCE_CACHE_COHERENCY]"
                 } else {
@@ -705,12 +720,12 @@ impl Making<'_> {
                 },
             ),
             (_, None, true) => says(
-                false,
+                mask,
                 "whether the IOMMU takes No Snoop off is not known; KVM asks by its VFIO device, and if not, the guest's PAT and \
                  WBINVD count [Linux kvm_vfio_update_coherency]",
             ),
             (_, Some(false), true) => says(
-                false,
+                mask,
                 "the IOMMU cannot take No Snoop off; KVM is told by its VFIO device, and the guest's PAT and WBINVD count \
                  [Linux kvm_vfio_update_coherency]",
             ),
@@ -723,7 +738,7 @@ impl Making<'_> {
                 says(false, "asked for")
             }
             (None, _, false) => says(
-                true,
+                mask,
                 "nothing here takes No Snoop off, and VFIO lets the guest set the bit: keep it clear \
                  [Linux init_pci_cap_exp_perm; thread 004, case C]",
             ),
@@ -832,8 +847,32 @@ impl Making<'_> {
                      put no device behind it whose DMA does not snoop. [thread 004, Brucker; viommu_capable]"
                         .into(),
                 );
+                because.push(match request.firmware {
+                    GuestFirmware::Acpi => {
+                        "VIOT says which functions are behind the IOMMU, and nothing of coherency: that stays with _CCA and \
+                         IORT. [Linux drivers/acpi/viot.c]"
+                            .into()
+                    }
+                    GuestFirmware::DeviceTree => {
+                        "The IOMMU's own DMA goes through no IOMMU: iommu-map leaves its requester id out. \
+                         [Linux bindings/virtio/pci-iommu.yaml]"
+                            .into()
+                    }
+                });
+                if request.viommu.coherency {
+                    because.push(
+                        "VIRTIO_IOMMU_F_COHERENCY is a proposal: no guest reads it yet, and firmware has to say the same. \
+                         [docs/virtio-iommu-coherency.md]"
+                            .into(),
+                    );
+                }
                 if !coherent {
                     self.warn("a device whose DMA does not snoop is behind the virtio-iommu: VFIO in the guest will not see it".into());
+                    self.warn(
+                        "the virtio-iommu's own queues are coherent memory: put it behind a host bridge of which the guest is told \
+                         that [thread 004, case D]"
+                            .into(),
+                    );
                 }
             }
         }
@@ -845,6 +884,8 @@ impl Making<'_> {
             dma_coherent: (!acpi).then_some(coherent),
             iort,
             smmu_cohacc: nested.then_some(true),
+            viommu: (request.iommu == GuestIommu::VirtioIommu)
+                .then(|| viommu::firmware(&request.viommu, request.firmware)),
             because,
         }
     }

@@ -15,6 +15,9 @@ const LEAST: &str = include_str!("vms/least.toml");
 const REFUSED: &str = include_str!("vms/refused.toml");
 const TRAPPED: &str = include_str!("vms/trapped.toml");
 
+/// The head of a file with a virtio-iommu.
+const VIRTIO: &str = "[vm]\niommu = \"virtio-iommu\"\n[viommu]\n";
+
 fn read(text: &str) -> VmRequest {
     request("vm.toml", text).unwrap()
 }
@@ -261,6 +264,11 @@ fn the_file_is_read_strictly() {
         ("[vm]\nvmm = \"xen\"\n".into(), 2, "kvm"),
         ("[vm]\niommu = \"smmu\"\n".into(), 2, "virtio-iommu"),
         ("[vm]\npage = \"8K\"\n".into(), 2, "16K"),
+        ("[viommu]\ncoherency = true\n".into(), 1, "iommu = \"virtio-iommu\""),
+        (format!("{VIRTIO}at = \"x\"\n"), 4, "0000:00:01.0"),
+        (format!("{VIRTIO}at = \"10000:00:01.0\"\n"), 4, "0000:00:01.0"),
+        (format!("{VIRTIO}host = \"vfio\"\n"), 4, "container"),
+        (format!("{VIRTIO}snoop = true\n"), 4, "coherency"),
         ("[vm]\nmte = 1\n".into(), 2, "boolean"),
         ("\n[[device]]\nbdf = \"1:0\"\n".into(), 3, "0000:01:00.0"),
         ("[[device]]\nname = \"x\"\n".into(), 1, "bdf"),
@@ -311,7 +319,7 @@ fn the_json_is_as_documented() {
     let json = serde_json::to_value(vm(&arm("6.12.107"), &read(GPU_VM))).unwrap();
     let keys = |v: &serde_json::Value| v.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
     assert_eq!(json["version"], 1);
-    assert_eq!(keys(&json), "arch devices firmware kernel kvm possible refusals version warnings");
+    assert_eq!(keys(&json), "arch devices firmware kernel kvm possible refusals version viommu warnings");
     let device = &json["devices"][0];
     assert_eq!(keys(device), "bars bdf cdev coherent coherent-sure group name no-snoop");
     let bar = &device["bars"][1];
@@ -323,7 +331,7 @@ fn the_json_is_as_documented() {
         serde_json::json!({"asks": "arm64:normal-nc", "gets": "arm64:normal-nc", "unaligned": {"ok": true}})
     );
     assert_eq!(keys(&json["kvm"]), "dirty-log guest-pat-quirk mte ram vfio-device vfio-device-why");
-    assert_eq!(keys(&json["firmware"]), "because cca coherent dma-coherent iommu iort kind smmu-cohacc");
+    assert_eq!(keys(&json["firmware"]), "because cca coherent dma-coherent iommu iort kind smmu-cohacc viommu");
     assert_eq!(keys(&bar["stage2"]), "sure ty what why");
     // Each key is in the document, and its example is a file.
     let document = include_str!("../../../docs/plan.md");
@@ -338,5 +346,15 @@ fn the_json_is_as_documented() {
         }
         value.as_array().into_iter().flatten().for_each(|v| each(v, document));
     }
+    each(&json, document);
+    let json = serde_json::to_value(vm(&arm("6.12.107"), &read(&format!("{VIRTIO}{LEAST}")))).unwrap();
+    assert_eq!(keys(&json["viommu"]), "apart endpoints host offers-coherency spaces spaces-why");
+    let endpoint = &json["viommu"]["endpoints"][0];
+    assert_eq!(keys(endpoint), "bdf coherency dma-sure enable-no-snoop no-snoop-sure non-cacheable-why walks-sure");
+    let coherency = serde_json::json!(
+        {"dma": "coherent", "non-cacheable": false, "no-snoop": "allowed", "walks": "coherent"}
+    );
+    assert_eq!(endpoint["coherency"], coherency);
+    assert_eq!(keys(&json["firmware"]["viommu"]), "at compatible ranges reg");
     each(&json, document);
 }

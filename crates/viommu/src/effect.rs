@@ -1,11 +1,19 @@
 //! What the host has to do for a request, and what it may answer.
 
-use crate::{EndpointId, Interval, Mapping};
+use std::fmt;
+
+use crate::{EndpointId, Interval, Mapping, wire::Status};
 
 /// The identifier of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(transparent))]
 pub struct DomainId(pub u32);
+
+impl fmt::Display for DomainId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
 
 /// Where the accesses of an endpoint go that is attached to no domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,7 +34,9 @@ pub enum Effect {
         /// VIRTIO_IOMMU_ATTACH_F_BYPASS.
         bypass: bool,
     },
-    /// The endpoint, which was attached to none, translates by the domain, which may have mappings already.
+    /// The endpoint, which was attached to none, translates by the domain, which may have mappings already. A host with an address
+    /// space for each endpoint makes them for this one now: it keeps its own books, or finds them in
+    /// [`Device::mappings`](crate::Device::mappings). Where one cannot be made, the whole effect has failed.
     Attach {
         /// The endpoint.
         endpoint: EndpointId,
@@ -39,7 +49,7 @@ pub enum Effect {
         endpoint: EndpointId,
         /// The domain.
         domain: DomainId,
-        /// Where its accesses go from now on.
+        /// Where its accesses go from now on. On the way to another domain that is nowhere.
         then: Unattached,
     },
     /// The domain, which no endpoint is attached to, ceases to exist, with all that it maps.
@@ -54,14 +64,14 @@ pub enum Effect {
         /// The mapping.
         mapping: Mapping,
     },
-    /// The domain has no mapping within the range any more. None lies partly within.
+    /// The domain has no mapping within the range any more. One at least has been there, and none lies partly within. Holes may.
     Unmap {
         /// The domain.
         domain: DomainId,
         /// The range.
         range: Interval,
     },
-    /// The endpoint, attached to none, is in bypass mode from now on or no longer.
+    /// The endpoint, attached to none, is in bypass mode from now on or no longer. It is the first that a host hears of an endpoint.
     Unattached {
         /// The endpoint.
         endpoint: EndpointId,
@@ -87,9 +97,23 @@ pub enum HostError {
     Failed,
 }
 
+impl HostError {
+    /// What the driver is told.
+    #[must_use]
+    pub const fn status(self) -> Status {
+        match self {
+            Self::NoMemory => Status::NoMem,
+            Self::BadAddress => Status::Fault,
+            Self::Unsupported => Status::Unsupp,
+            Self::Failed => Status::DevErr,
+        }
+    }
+}
+
 /// Who does the effects.
 pub trait Host {
-    /// Does one. An effect that fails has done nothing.
+    /// Does one. An effect that fails has done nothing. What an endpoint may no longer reach when one is done, it does not reach: an
+    /// IOTLB that still holds it is flushed before this returns.
     ///
     /// # Errors
     /// Why it could not.

@@ -26,8 +26,16 @@ pub struct Endpoint {
     pub coherency: Coherency,
 }
 
+impl Endpoint {
+    /// One that reserves nothing, and of whose coherency nobody has said anything.
+    #[must_use]
+    pub fn new(id: EndpointId) -> Self {
+        Self { id, reserved: Vec::new(), coherency: Coherency::default() }
+    }
+}
+
 /// Addresses of an endpoint that no MAP can have (5.13.6.8.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reserved {
     /// Which.
     pub at: Interval,
@@ -36,7 +44,7 @@ pub struct Reserved {
 }
 
 /// Why addresses are reserved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReservedKind {
     /// VIRTIO_IOMMU_RESV_MEM_T_RESERVED: accesses reach nothing.
     Reserved,
