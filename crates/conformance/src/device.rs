@@ -57,6 +57,11 @@ pub trait Device {
     fn setup(&self) -> &Setup;
     /// What can be seen of it.
     fn can(&self) -> Can;
+    /// Whether this endpoint does DMA. The first one does if any can; a device that has more that do says so, which
+    /// shows what two endpoints have in common and what they do not.
+    fn does_dma(&self, endpoint: u32) -> bool {
+        self.can().dma && self.setup().endpoints.first() == Some(&endpoint)
+    }
     /// A reset of the system, then the driver's start with the features `offered() & accept`. Guest memory of [`Setup::ram`] is zeroes after it.
     ///
     /// # Errors
