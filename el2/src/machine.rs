@@ -450,14 +450,14 @@ impl Run<'_> {
                 let value = self.user(at, |region, offset| region.load(offset, size.log2())).map_err(said)?;
                 self.context.x[usize::from(to.number())] = value;
             }
-            Op::DmaStore { size, at, value } => {
+            Op::DmaStore { size, at, value, .. } => {
                 let own = self.scratch;
                 let put = own.store(0, 3, self.value(value));
                 put.map_err(|esr| said(format!("ESR_EL2={esr:#x}")))?;
                 let pa = self.pa(at).map_err(said)?;
                 self.dma(own.base(), pa, size.bytes()).map_err(said)?;
             }
-            Op::DmaLoad { size, at, to } => {
+            Op::DmaLoad { size, at, to, .. } => {
                 let own = self.scratch;
                 own.zero();
                 let pa = self.pa(at).map_err(said)?;

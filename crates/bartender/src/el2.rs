@@ -209,6 +209,9 @@ pub fn cannot(scenario: &Scenario, policy: Policy) -> Option<String> {
         return Some(format!("{} is no policy of an Arm hypervisor", policy.name()));
     }
     for (line, op) in &scenario.program.ops {
+        if let Op::DmaStore { via: Some(_), .. } | Op::DmaLoad { via: Some(_), .. } = op {
+            return Some(format!("line {line}: the device that makes DMA there has no IOMMU before it"));
+        }
         for (at, bytes, reads) in places(op) {
             let map = scenario.maps.get(at.map)?;
             let Target::Bar { device, bar } = map.of else { continue };
@@ -312,6 +315,22 @@ mod tests {
             };
             assert!(fits, "{platform} {bar} {program} {}: {why:?}", policy.name());
         }
+    }
+
+    #[test]
+    fn no_iommu_stands_before_the_device_that_makes_dma() {
+        let text = |operation: &str| {
+            format!(
+                "title = \"t\"\n[[device]]\nname = \"d\"\nbars = [{{ index = 2, size = \"4K\" }}]\n\
+                 [[map]]\nname = \"ram\"\nram = \"4K\"\ntype = \"normal-wb\"\n[[iova]]\nname = \"w\"\nto = \"ram\"\n\
+                 [guest]\nprogram = \"{operation}\"\n[expect]\nall = \"completed\"\n"
+            )
+        };
+        let why = |operation| cannot(&scenario::parse("test", &text(operation)).unwrap(), Policy::Linux6_9);
+        for through in ["dma.load.8 w -> x0", "dma.store.8 d, w, 1"] {
+            assert!(why(through).is_some_and(|why| why.contains("line 13") && why.contains("no IOMMU")), "{through}");
+        }
+        assert_eq!((why("dma.load.8 ram -> x0"), why("dma.load.8 d, ram -> x0")), (None, None));
     }
 
     #[test]

@@ -347,7 +347,7 @@ fn facts(scenario: &Scenario, device: &Device, bar: &scenario::Bar) -> Facts {
 /// What becomes of each part of each BAR that the guest maps.
 fn mapped(scenario: &Scenario, policy: Policy) -> Vec<Mapped> {
     let cpu = Cpu { fwb: scenario.machine.fwb.unwrap_or(model::DEFAULT_FWB), dic: true };
-    let noncoherent = scenario.devices.iter().any(|d| !scenario.platform.snoops(d.no_snoop));
+    let noncoherent = scenario.devices.iter().any(|d| !scenario.snoops(d));
     let mut all = Vec::new();
     for (d, device) in scenario.devices.iter().enumerate() {
         for (b, bar) in device.bars.iter().enumerate() {

@@ -75,6 +75,8 @@ pub(crate) enum Topic {
     Failed,
     Defect,
     Snoop,
+    Untranslated,
+    Walk,
     Asked,
 }
 

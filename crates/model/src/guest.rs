@@ -6,10 +6,10 @@ use mmu::{
     arm::{self, Config, MapError, S1Attrs, Stage1},
 };
 use scenario::{
-    Guest, Layout, Scenario, a64,
+    Guest, Iova, Layout, Scenario, a64,
     guest::Piece,
     layout::{RAM_BASE, REPORT_IPA, TABLES_BASE, TABLES_SIZE},
-    program::Lowered,
+    program::{Lowered, Place},
 };
 
 use crate::Error;
@@ -78,8 +78,13 @@ pub(crate) fn guest_of(scenario: &Scenario, layout: &Layout, lowered: &Lowered) 
     }
 
     let words: Vec<u8> = tables.used().iter().flat_map(|w| w.to_le_bytes()).collect();
+    // What the IOMMU walks in guest RAM, as it is before the guest starts.
+    let entries = scenario.iovas.iter().filter_map(|iova| {
+        let page = layout.ipa(Place { map: iova.to, offset: 0 });
+        Some(Piece { ipa: layout.ipa(iova.entry?), bytes: Iova::descriptor(page).to_le_bytes().into() })
+    });
     Ok(Guest {
-        memory: Piece::of(RAM_BASE, &code.bytes).chain(Piece::of(TABLES_BASE, &words)).collect(),
+        memory: Piece::of(RAM_BASE, &code.bytes).chain(Piece::of(TABLES_BASE, &words)).chain(entries).collect(),
         entry: RAM_BASE + code.entry,
         sctlr: SCTLR_BASE | if scenario.mmu { SCTLR_MMU } else { 0 },
         tcr: TCR,

@@ -209,7 +209,7 @@ fn safe(job: Job<'_>, policy: Policy, cpu: Cpu, plain: &Run) -> Answer {
             name.push_str(&format!("+{offset:#x}"));
         }
         let clear = offset < bar.clear;
-        one(&mut answer, &reach, slot, (&name, clear, platform.snoops(device.no_snoop)), platform, cpu, arch);
+        one(&mut answer, &reach, slot, (&name, clear, job.scenario.snoops(device)), platform, cpu, arch);
     }
     answer
 }

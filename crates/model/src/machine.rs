@@ -5,14 +5,16 @@ use memtype::{
     Arch, Attribute,
     arm::{Features, Stage1, Stage2, combine},
     guarantee::{Question, Standing},
+    iommu::{Ecap, Unit},
+    smmu::{self, Stream},
 };
 use mmu::{
     Ia,
     arm::{self, Leaf, S2Attrs},
 };
-use platform::Platform;
+use platform::{NoSnoop, Platform};
 use scenario::{
-    Guest, Layout, Observation, Outcome, Scenario,
+    Device, Guest, Iova, Layout, Observation, Outcome, Scenario,
     layout::Backing,
     program::{Insn, Lowered, Op, Place, Size, Value},
 };
@@ -264,8 +266,8 @@ impl<'a> Machine<'a> {
         match *op {
             Op::UserStore { size, at, value } => self.user(at, size, Some(value), None),
             Op::UserLoad { size, at, to } => self.user(at, size, None, Some(to.number())),
-            Op::DmaStore { size, at, value } => self.dma(at, size, Some(value), None),
-            Op::DmaLoad { size, at, to } => self.dma(at, size, None, Some(to.number())),
+            Op::DmaStore { device, size, at, via, value } => self.dma((device, at, via), size, Some(value), None),
+            Op::DmaLoad { device, size, at, via, to } => self.dma((device, at, via), size, None, Some(to.number())),
             Op::SetAttribute { at, ask } => {
                 self.attribute(at, ask);
                 Flow::Next
@@ -316,19 +318,32 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The first device reads or writes memory.
-    fn dma(&mut self, at: Place, size: Size, value: Option<Value>, to: Option<u8>) -> Flow {
-        let ipa = self.job.layout.ipa(at);
-        let Some((pa, _)) = self.host.mapping(ipa) else { return Flow::Next };
-        let no_snoop = self.job.scenario.devices.first().is_some_and(|d| d.no_snoop);
-        let platform = if self.host.bare { Platform::USUAL } else { self.job.scenario.platform };
-        let snoops = platform.snoops(no_snoop);
-        if !snoops {
-            let why = if platform.coherent { "sets No Snoop, and here that counts" } else { "is not coherent here" };
-            self.log.once(Topic::Snoop, 0, || {
-                format!("The device's DMA {why}: it does not see the CPU's caches. [declared]")
+    /// A device reads or writes memory: which, where, and through which mapping of the IOMMU's.
+    fn dma(
+        &mut self,
+        (by, at, via): (usize, Place, Option<usize>),
+        size: Size,
+        value: Option<Value>,
+        to: Option<u8>,
+    ) -> Flow {
+        let job = self.job;
+        let Some(device) = job.scenario.devices.get(by) else { return Flow::Next };
+        let via = via.and_then(|i| Some((i, job.scenario.iovas.get(i)?)));
+        let ipa = match via {
+            Some(via) => self.translate_for_device(via, at),
+            None => Some(job.layout.ipa(at)),
+        };
+        let Some((pa, _)) = ipa.and_then(|ipa| self.host.mapping(ipa)) else {
+            self.log.once(Topic::Untranslated, 0, || {
+                "There is no translation for the device's access: a read gives ones, a write is dropped. [declared]"
+                    .into()
             });
-        }
+            if let Some(r) = to {
+                self.set(r, ones(size.bytes()));
+            }
+            return Flow::Next;
+        };
+        let snoops = self.device_snoops((by, device), via.map(|(_, iova)| iova));
         match value {
             Some(value) => {
                 let value = self.value(value);
@@ -342,6 +357,66 @@ impl<'a> Machine<'a> {
             }
         }
         Flow::Next
+    }
+
+    /// The guest-physical address that a mapping of the IOMMU's translates to now. No translation is kept from one access to
+    /// the next: the guest is taken to invalidate what the IOMMU keeps after each change.
+    fn translate_for_device(&mut self, (number, iova): (usize, &Iova), at: Place) -> Option<u64> {
+        let job = self.job;
+        if iova.non_cacheable && self.arch == Arch::X86 && !self.host.bare {
+            self.log.once(Topic::Untranslated, 1, || {
+                format!(
+                    "`{}` is non-cacheable, and no IOMMU of x86 can have that: a leaf of its second stage forces snooping, or \
+                     leaves it to the device. The mapping is refused. [VT-d SNP, AMD-Vi FC; docs/virtio-iommu-coherency.md]",
+                    iova.name
+                )
+            });
+            return None;
+        }
+        let Some(entry) = iova.entry else { return Some(job.layout.ipa(at)) };
+        let (pa, _) = self.host.mapping(job.layout.ipa(entry))?;
+        let snoops = self.host.bare || job.scenario.iommu.coherent_walks;
+        if !snoops {
+            self.log.once(Topic::Walk, number as u64, || {
+                format!(
+                    "The IOMMU's walk for `{}` does not see the CPU's caches: it reads the entry that memory holds. [declared; \
+                     thread 004, Brucker; VT-d ECAP_REG.C, IHI 0070 SMMU_IDR0.COHACC]",
+                    iova.name
+                )
+            });
+        }
+        let page = Iova::page(self.bus.dma_load(pa, 8, snoops, &mut self.log))?;
+        Some(page + at.offset % Iova::PAGE)
+    }
+
+    /// Whether a device's access sees the caches: what the IOMMU makes of it, where the device is coherent at all.
+    fn device_snoops(&mut self, (by, device): (usize, &Device), via: Option<&Iova>) -> bool {
+        if self.host.bare {
+            return true;
+        }
+        let scenario = self.job.scenario;
+        let no_snoop = scenario.platform.no_snoop == NoSnoop::Possible;
+        let non_cacheable = via.is_some_and(|iova| iova.non_cacheable);
+        let snoops = if self.arch == Arch::X86 {
+            Unit::VtD(if no_snoop { Ecap(0) } else { Ecap(1 << 7) }).snoops(device.no_snoop)
+        } else {
+            // As Linux maps without IOMMU_CACHE, and with it (7.2 io-pgtable-arm.c arm_lpae_prot_to_pte).
+            let stage1 = via.map(|_| if non_cacheable { smmu::stage1(0x44, 0b10) } else { smmu::stage1(0xff, 0b11) });
+            let stream = Stream { stage1, no_snoop: device.no_snoop, ..Stream::PCIE };
+            smmu::transform(&stream, smmu::Platform { no_snoop, ..smmu::Platform::SBSA }).is_coherent()
+        };
+        let coherent = device.coherent.unwrap_or(scenario.platform.coherent);
+        if !(coherent && snoops) {
+            self.log.once(Topic::Snoop, (by as u64) << 1 | u64::from(non_cacheable), || {
+                let why = match via {
+                    _ if !coherent => "is not coherent here".to_owned(),
+                    Some(iova) if non_cacheable => format!("goes through `{}`, which is non-cacheable", iova.name),
+                    _ => "sets No Snoop, and here that counts".to_owned(),
+                };
+                format!("The DMA of `{}` {why}: it does not see the CPU's caches. [declared]", device.name)
+            });
+        }
+        coherent && snoops
     }
 
     /// User space changes what it asked for.

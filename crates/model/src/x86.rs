@@ -57,7 +57,7 @@ fn below(m: &Machine<'_>, ipa: u64) -> (x86::Type, bool) {
         return (if pa >= BAR_PA { x86::Type::Uc } else { x86::Type::Wb }, false);
     }
     let scenario = m.job.scenario;
-    let noncoherent = scenario.devices.iter().any(|d| !scenario.platform.snoops(d.no_snoop));
+    let noncoherent = scenario.devices.iter().any(|d| !scenario.snoops(d));
     let ept = Policy::ept(&vma, noncoherent);
     (ept.ty, ept.ipat)
 }

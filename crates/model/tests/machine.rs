@@ -197,6 +197,78 @@ fn a_device_that_does_not_snoop_reads_what_memory_holds() {
     assert_eq!(values(&run_fwb(&nc, Policy::X86Ept, true), 0), set(&[0x99]));
 }
 
+/// What a device reads that the guest stored and did not clean, for each way to declare the device, and a mapping or none.
+#[test]
+fn an_access_snoops_if_device_mapping_and_no_snoop_let_it() {
+    let flags = [false, true];
+    for (platform, own) in flags.into_iter().flat_map(|p| [None, Some(false), Some(true)].map(|own| (p, own))) {
+        for (sets, counts) in flags.into_iter().flat_map(|s| flags.map(|c| (s, c))) {
+            for non_cacheable in [None, Some(false), Some(true)] {
+                let no_snoop = if counts { "possible" } else { "never" };
+                let declared = format!("[platform]\ncoherent = {platform}\nno-snoop = \"{no_snoop}\"");
+                let own_line = own.map_or(String::new(), |own| format!("coherent = {own}\n"));
+                let mut head = bar(&declared, &format!("{own_line}no-snoop = {sets}"), "", &[]) + RAM;
+                let mut at = "ram";
+                if let Some(non_cacheable) = non_cacheable {
+                    head += &format!("[[iova]]\nname = \"w\"\nto = \"ram\"\nnon-cacheable = {non_cacheable}\n");
+                    at = "d, w";
+                }
+                let snoops = own.unwrap_or(platform) && !(sets && counts) && non_cacheable != Some(true);
+                for policy in [Policy::Linux6_9, Policy::X86Ept] {
+                    let report = run(&head, &format!("store.8 ram, 0x99\ndsb sy\ndma.load.8 {at} -> x0"), policy);
+                    let refused = policy == Policy::X86Ept && non_cacheable == Some(true);
+                    let read = match (refused, snoops) {
+                        (true, _) => set(&[u64::MAX]),
+                        (_, true) => set(&[0x99]),
+                        (_, false) => set(&[0, 0x99]),
+                    };
+                    assert_eq!(values(&report, 0), read, "{} {at}\n{head}", policy.name());
+                    let said = report.because.iter().any(|b| b.contains("does not see the CPU's caches"));
+                    assert_eq!(said, !snoops && !refused, "{head}{}", report.because.join("\n"));
+                    assert_eq!(report.judged.works.is == Is::Yes, snoops && !refused, "{head}");
+                }
+            }
+        }
+    }
+}
+
+/// One mapping, by an entry that the guest writes.
+#[test]
+fn a_walk_reads_what_memory_or_a_cache_holds() {
+    let ram = |name| format!("[[map]]\nname = \"{name}\"\nram = \"4K\"\ntype = \"normal-wb\"\n");
+    let head = |iommu: &str, device: &str| {
+        let maps = ram("old") + &ram("new") + &ram("tables");
+        bar(iommu, device, "", &[]) + &maps + "[[iova]]\nname = \"w\"\nto = \"old\"\nentry = \"tables+8\"\n"
+    };
+    let program = |change: &str| format!("store.8 old+16, 1\nstore.8 new+16, 2\n{change}\ndma.load.8 w+16 -> x0");
+    let not = "[iommu]\ncoherent-walks = false";
+    for policy in [Policy::Linux6_9, Policy::X86Ept] {
+        let read = |iommu, change: &str| values(&run(&head(iommu, ""), &program(change), policy), 0);
+        for iommu in ["", not] {
+            // What is there at the start, in memory.
+            assert_eq!(read(iommu, ""), set(&[1]));
+            assert_eq!(read(iommu, "store.8 tables+8, &new+3\nclean tables+8"), set(&[2]));
+            // Bits that do not count; no page; no memory.
+            assert_eq!(read(iommu, "store.8 tables+8, &new+0xfff\nclean tables+8"), set(&[2]));
+            assert_eq!(read(iommu, "store.8 tables+8, &new+1\nclean tables+8"), set(&[u64::MAX]));
+            assert_eq!(read(iommu, "store.8 tables+8, 3\nclean tables+8"), set(&[u64::MAX]));
+            // Another entry.
+            assert_eq!(read(iommu, "store.8 tables, &new+3\nclean tables"), set(&[1]));
+        }
+        assert_eq!(read("", "store.8 tables+8, &new+3"), set(&[2]));
+        assert_eq!(read(not, "store.8 tables+8, &new+3"), set(&[1, 2]));
+        // What is unmapped may be mapped still.
+        assert_eq!(read(not, "store.8 tables+8, 0"), set(&[1, u64::MAX]));
+        // The device writes the entry itself, as it makes any access.
+        assert_eq!(read(not, "dma.store.8 tables+8, &new+3"), set(&[2]));
+        // A write without a translation is dropped.
+        let dropped = "store.8 tables+8, 0\nclean tables+8\ndma.store.8 w+16, 7\nload.8 old+16 -> x1\n";
+        let dropped = run(&head("", ""), &program(dropped), policy);
+        assert_eq!((values(&dropped, 0), values(&dropped, 1)), (set(&[u64::MAX]), set(&[1])));
+        assert!(dropped.because.iter().any(|b| b.contains("no translation for the device's access")));
+    }
+}
+
 #[test]
 fn what_a_device_writes_past_the_caches_may_not_be_seen() {
     let program = "load.8 ram -> x0\ndma.store.8 ram, 5\nload.8 ram -> x1";

@@ -119,6 +119,8 @@ struct Wild {
     platform: String,
     /// What user space asks for all of the first BAR.
     ask: Option<&'static str>,
+    /// The IOMMU has a mapping of each map of RAM: whether it is non-cacheable, whether its entry lies in the map's last bytes.
+    iova: Option<(bool, bool)>,
 }
 
 fn somewhere() -> impl Strategy<Value = Somewhere> {
@@ -175,19 +177,28 @@ fn wild() -> impl Strategy<Value = Wild> {
     let bar = (flag(0.5), reads, flag(0.15), flag(0.3)).prop_map(|(prefetchable, reads, dead, cached)| {
         format!(", prefetchable = {prefetchable}, reads = {reads}, dead = {dead}, cached = {cached}")
     });
-    let device = (class, flag(0.5)).prop_map(|(class, no_snoop)| format!("class = {class}\nno-snoop = {no_snoop}\n"));
-    let platform = (errors.clone(), errors, nc, flag(0.5), flag(0.5), flag(0.5)).prop_map(
-        |(d, n, nc, coherent, snoop, described)| {
+    let coherent = prop::sample::select(vec!["", "coherent = true\n", "coherent = false\n"]);
+    let device = (class, flag(0.5), coherent)
+        .prop_map(|(class, no_snoop, coherent)| format!("class = {class}\nno-snoop = {no_snoop}\n{coherent}"));
+    let platform = (errors.clone(), errors, nc, flag(0.5), flag(0.5), flag(0.5), flag(0.5)).prop_map(
+        |(d, n, nc, coherent, snoop, described, walks)| {
             let no_snoop = if snoop { "never" } else { "possible" };
             format!(
                 "[platform]\nerrors = {{ device = \"{d}\", normal = \"{n}\" }}\nnormal-nc = \"{nc}\"\n\
-                 coherent = {coherent}\nno-snoop = \"{no_snoop}\"\ndescribed = {described}\n"
+                 coherent = {coherent}\nno-snoop = \"{no_snoop}\"\ndescribed = {described}\n\
+                 [iommu]\ncoherent-walks = {walks}\n"
             )
         },
     );
     let ask = option::of(prop::sample::select(ASKS.to_vec()));
-    let wild =
-        (device, bar, platform, ask).prop_map(|(device, bar, platform, ask)| Wild { device, bar, platform, ask });
+    let iova = option::of((flag(0.3), flag(0.3)));
+    let wild = (device, bar, platform, ask, iova).prop_map(|(device, bar, platform, ask, iova)| Wild {
+        device,
+        bar,
+        platform,
+        ask,
+        iova,
+    });
     prop_oneof![1 => Just(Wild::default()), 2 => wild]
 }
 
@@ -219,7 +230,7 @@ fn attributes(m: &AMap, mmu: bool) -> String {
 /// go anywhere, else forwards.
 fn write(maps: &[AMap], mmu: bool, ops: &[Do], (inside, loops): (bool, bool), wild: &Wild) -> Text {
     let mut devices = String::new();
-    let mut text = String::new();
+    let (mut text, mut iovas) = (String::new(), String::new());
     // The first BAR: the device it is of, log2 of its size.
     let mut first = None;
     let mut sizes = Vec::new();
@@ -238,6 +249,13 @@ fn write(maps: &[AMap], mmu: bool, ops: &[Do], (inside, loops): (bool, bool), wi
                 sizes.push(pages * PAGE);
                 writeln!(text, "[[map]]\nname = \"m{i}\"\n{kind} = {}", pages * PAGE).unwrap();
                 text.push_str(&attributes(m, mmu));
+                if let (Of::Ram { .. }, Some((non_cacheable, entry))) = (&m.of, wild.iova) {
+                    write!(iovas, "[[iova]]\nname = \"i{i}\"\nto = \"m{i}\"\nnon-cacheable = {non_cacheable}\n")
+                        .unwrap();
+                    if entry {
+                        writeln!(iovas, "entry = \"m{i}+{:#x}\"", pages * PAGE - 8).unwrap();
+                    }
+                }
                 continue;
             }
         };
@@ -303,8 +321,13 @@ fn write(maps: &[AMap], mmu: bool, ops: &[Do], (inside, loops): (bool, bool), wi
             Do::Outside(dma, _, at, ..) if kind(at) == 'h' || *dma && first.is_none() => "dgh".into(),
             Do::Outside(dma, n, at, v, r) => {
                 let who = if *dma { "dma" } else { "user" };
-                let (map, offset) = place(at, 8).split_once('+').map(|(m, o)| (m.to_owned(), o.to_owned())).unwrap();
-                let offset = u64::from_str_radix(&offset[2..], 16).unwrap() & !7;
+                let (mut map, offset) =
+                    place(at, 8).split_once('+').map(|(m, o)| (m.to_owned(), o.to_owned())).unwrap();
+                let mut offset = u64::from_str_radix(&offset[2..], 16).unwrap() & !7;
+                if let (true, 'r', Some((_, entry)), true) = (*dma, kind(at), wild.iova, r % 2 == 0) {
+                    map = format!("d{}, {}", first.unwrap().0, map.replace('m', "i"));
+                    offset = if entry { offset % PAGE } else { offset };
+                }
                 match v {
                     Some(v) => format!("{who}.store.{} {map}+{offset:#x}, {:#x}", 1 << n, cut(*v, *n)),
                     None => format!("{who}.load.{} {map}+{offset:#x} -> x{r}", 1 << n),
@@ -314,7 +337,7 @@ fn write(maps: &[AMap], mmu: bool, ops: &[Do], (inside, loops): (bool, bool), wi
         writeln!(program, "l{i}:\n{line}").unwrap();
     }
     Text(format!(
-        "title = \"random\"\n{}{devices}{attribute}{text}[guest]\nmmu = {mmu}\nprogram = \"\"\"\n{program}l{}:\n\"\"\"\n[expect]\n\
+        "title = \"random\"\n{}{devices}{attribute}{text}{iovas}[guest]\nmmu = {mmu}\nprogram = \"\"\"\n{program}l{}:\n\"\"\"\n[expect]\n\
          all = \"completed\"\n",
         wild.platform,
         ops.len()
@@ -351,8 +374,10 @@ fn shared_text() -> impl Strategy<Value = Text> {
         1 => (at(), prop::sample::select(ASKS.to_vec())).prop_map(|(at, ask)| Do::Attribute(at, ask)),
     ];
     let mair = prop::sample::select(vec![0x04, 0x0c, 0x44, 0x44, 0xbb, 0xff, 0xff, 0x4f]);
-    (maps(mair, false), prop::collection::vec(op, 1..=25), wild())
-        .prop_map(|(maps, ops, wild)| write(&maps, true, &ops, (true, false), &wild))
+    (maps(mair, false), prop::collection::vec(op, 1..=25), wild()).prop_map(|(maps, ops, wild)| {
+        // No entry that the program could overwrite, and no mapping that x86 has not.
+        write(&maps, true, &ops, (true, false), &Wild { iova: wild.iova.map(|_| (false, false)), ..wild })
+    })
 }
 
 fn is_normal(mair: u8) -> bool {
@@ -639,11 +664,11 @@ impl Plain<'_> {
                     done += step;
                 }
             }
-            Op::UserStore { size, at, value } | Op::DmaStore { size, at, value } => {
+            Op::UserStore { size, at, value } | Op::DmaStore { size, at, value, .. } => {
                 let (v, _) = self.value(value, 0);
                 self.write(at, &v.to_le_bytes()[..size.bytes() as usize]);
             }
-            Op::UserLoad { size, at, to } | Op::DmaLoad { size, at, to } => {
+            Op::UserLoad { size, at, to } | Op::DmaLoad { size, at, to, .. } => {
                 self.x[usize::from(to.number())] = word(&self.read(at, size.bytes()));
             }
             Op::Barrier(_) | Op::Clean { .. } | Op::SetAttribute { .. } => {}

@@ -21,8 +21,8 @@ use self::error::{Fault, list, near, quoted};
 use self::toml::{Field, Table, kind, syntax, unknown_key};
 use crate::layout::{MAX_MAPS, MAX_SIZE};
 use crate::observation::{FaultKind, Pattern, outcome_names};
-use crate::program::Reg;
-use crate::{Asked, Bar, Device, Expect, Layout, Machine, Map, Reads, Scenario, Target};
+use crate::program::{Place, Program, Reg};
+use crate::{Asked, Bar, Device, Expect, Iommu, Iova, Layout, Machine, Map, Reads, Scenario, Target};
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 256 << 10;
@@ -66,7 +66,20 @@ fn read(text: &str) -> Result<Scenario, Fault> {
         return Err(Fault::new(0..0, message, "make several scenarios of it"));
     }
     let table = DeTable::parse(text).map_err(|e| syntax(&e, text))?.into_inner();
-    let keys = ["title", "story", "source", "machine", "platform", "device", "attribute", "map", "guest", "expect"];
+    let keys = [
+        "title",
+        "story",
+        "source",
+        "machine",
+        "platform",
+        "device",
+        "attribute",
+        "map",
+        "iommu",
+        "iova",
+        "guest",
+        "expect",
+    ];
     let root = Table::new(&table, 0..0, "a scenario", &keys)?;
 
     let title = title(&root)?;
@@ -81,8 +94,9 @@ fn read(text: &str) -> Result<Scenario, Fault> {
         .table("the guest", &["mmu", "program"])?;
     let mmu = guest.get("mmu").map_or(Ok(true), |f| f.boolean())?;
     let maps = maps(&root, &devices, mmu)?;
+    let iommu = iommu(&root)?;
+    let iovas = iovas(&root, &maps)?;
     let field = guest.need("program", "add `program = \"\"\"...\"\"\"`; an empty one does nothing")?;
-    let program = program::read(&lines_of(&field, text)?, &maps, &devices)?;
 
     let mut scenario = Scenario {
         title,
@@ -94,10 +108,13 @@ fn read(text: &str) -> Result<Scenario, Fault> {
         devices,
         attributes,
         maps,
+        iommu,
+        iovas,
         mmu,
-        program,
+        program: Program::default(),
         expect: Expect::default(),
     };
+    scenario.program = program::read(&lines_of(&field, text)?, &scenario)?;
     scenario.expect = expect(&root, &scenario, text)?;
     Ok(scenario)
 }
@@ -202,7 +219,7 @@ fn devices(root: &Table<'_, '_>) -> Result<Vec<Device>, Fault> {
     let Some(field) = root.get("device") else { return Ok(Vec::new()) };
     let mut devices: Vec<Device> = Vec::new();
     let mut total = 0;
-    for table in field.tables("a device", &["name", "class", "no-snoop", "bars"])? {
+    for table in field.tables("a device", &["name", "class", "no-snoop", "coherent", "bars"])? {
         let name = name(&table, "name = \"gpu\"")?;
         let remedy = "add `bars = [{ index = 0, size = \"1M\" }]`";
         let field = table.need("bars", remedy)?;
@@ -211,6 +228,7 @@ fn devices(root: &Table<'_, '_>) -> Result<Vec<Device>, Fault> {
         }
         let class = table.get("class").map_or(Ok(Device::NO_CLASS), |f| class(&f))?;
         let no_snoop = table.get("no-snoop").map_or(Ok(false), |f| f.boolean())?;
+        let coherent = table.get("coherent").map(|f| f.boolean()).transpose()?;
         let mut bars: Vec<Bar> = Vec::new();
         let keys = ["index", "size", "prefetchable", "readonly", "reads", "clear", "dead", "cached"];
         for table in field.tables("a BAR", &keys)? {
@@ -229,7 +247,7 @@ fn devices(root: &Table<'_, '_>) -> Result<Vec<Device>, Fault> {
         if bars.is_empty() {
             return Err(field.fault("a device has at least one BAR", remedy));
         }
-        devices.push(Device { name, class, no_snoop, bars });
+        devices.push(Device { name, class, no_snoop, coherent, bars });
     }
     Ok(devices)
 }
@@ -369,6 +387,73 @@ fn maps(root: &Table<'_, '_>, devices: &[Device], mmu: bool) -> Result<Vec<Map>,
         maps.push(Map { name, of, offset, size, mair, writable });
     }
     Ok(maps)
+}
+
+fn iommu(root: &Table<'_, '_>) -> Result<Iommu, Fault> {
+    let Some(field) = root.get("iommu") else { return Ok(Iommu::default()) };
+    let table = field.table("the IOMMU", &["coherent-walks"])?;
+    let coherent_walks = table.get("coherent-walks").map_or(Ok(true), |f| f.boolean())?;
+    Ok(Iommu { coherent_walks })
+}
+
+/// The mappings of the IOMMU.
+fn iovas(root: &Table<'_, '_>, maps: &[Map]) -> Result<Vec<Iova>, Fault> {
+    let Some(field) = root.get("iova") else { return Ok(Vec::new()) };
+    let mut iovas: Vec<Iova> = Vec::new();
+    for table in field.tables("a mapping of the IOMMU", &["name", "to", "entry", "non-cacheable"])? {
+        if iovas.len() == MAX_MAPS {
+            let message = format!("a scenario has at most {MAX_MAPS} mappings of the IOMMU");
+            return Err(table.fault(message, "make several scenarios of it"));
+        }
+        let name = name(&table, "name = \"window\"")?;
+        if iovas.iter().any(|i| i.name == name) || maps.iter().any(|m| m.name == name) {
+            let message = format!("there are two maps `{name}`");
+            return Err(table.fault(message, "rename one of them: `dma.` reaches `[[map]]` and `[[iova]]` by name"));
+        }
+        let field = table.need("to", "add `to = \"MAP\"`, a map of RAM")?;
+        let to = ram(&field, field.string()?, maps)?;
+        let entry = table.get("entry").map(|f| entry(&f, maps)).transpose()?;
+        if let Some(twin) = iovas.iter().find(|i| entry.is_some() && i.entry == entry) {
+            let message = format!("the entry of `{name}` is that of `{}`", twin.name);
+            return Err(table.fault(message, "give each 8 bytes of its own"));
+        }
+        let non_cacheable = table.get("non-cacheable").map_or(Ok(false), |f| f.boolean())?;
+        iovas.push(Iova { name, to, entry, non_cacheable });
+    }
+    Ok(iovas)
+}
+
+/// The map of RAM of this name.
+fn ram(field: &Field<'_, '_>, name: &str, maps: &[Map]) -> Result<usize, Fault> {
+    let found = maps.iter().position(|m| m.name == name);
+    if let Some(found) = found.filter(|i| maps[*i].of == Target::Ram) {
+        return Ok(found);
+    }
+    let names: Vec<&str> = maps.iter().filter(|m| m.of == Target::Ram).map(|m| m.name.as_str()).collect();
+    let message = match found {
+        Some(_) => format!("the map `{name}` is not of RAM"),
+        None => format!("there is no map {}", quoted(name)),
+    };
+    let remedy = match near(name, &names) {
+        _ if names.is_empty() => "add a `[[map]]` with `ram = \"4K\"`: the file has none".into(),
+        Some(near) => format!("write `{near}`"),
+        None => format!("the maps of RAM are {}", list(&names)),
+    };
+    Err(field.fault(message, remedy))
+}
+
+/// Where a page-table entry lies: aligned, in a map of RAM.
+fn entry(field: &Field<'_, '_>, maps: &[Map]) -> Result<Place, Fault> {
+    let text = field.string()?;
+    let name = text.split_once('+').map_or(text, |(name, _)| name).trim();
+    let map = ram(field, name, maps)?;
+    let place = program::place(text, field.value.span(), maps)?;
+    let last = maps[map].size - 8;
+    if !place.offset.is_multiple_of(8) || place.offset > last {
+        let message = format!("an entry at {:#x} of `{name}`", place.offset);
+        return Err(field.fault(message, format!("an entry has 8 bytes: write a multiple of 8, up to {last:#x}")));
+    }
+    Ok(place)
 }
 
 /// What a map maps: the target, the offset in it, the size.

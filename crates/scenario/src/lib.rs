@@ -64,6 +64,10 @@ pub struct Scenario {
     pub attributes: Vec<Asked>,
     /// The guest's own stage-1 mappings, in the order of the file.
     pub maps: Vec<Map>,
+    /// The IOMMU between the devices and memory.
+    pub iommu: Iommu,
+    /// Its mappings, in the order of the file.
+    pub iovas: Vec<Iova>,
     /// Whether the guest's stage 1 is on (`SCTLR_EL1.M`). Off, every data access is Device-nGnRnE and addresses are IPAs.
     pub mmu: bool,
     /// What the guest does.
@@ -89,6 +93,13 @@ impl Scenario {
         };
         self.attributes.iter().find(inside).copied().or_else(whole)
     }
+
+    /// Whether the DMA of one of the devices sees what is in the caches, where no mapping of the IOMMU says otherwise.
+    #[must_use]
+    pub fn snoops(&self, device: &Device) -> bool {
+        let coherent = device.coherent.unwrap_or(self.platform.coherent);
+        Platform { coherent, ..self.platform }.snoops(device.no_snoop)
+    }
 }
 
 /// What a scenario asks of the machine.
@@ -107,6 +118,8 @@ pub struct Device {
     pub class: u32,
     /// Its requests have the No Snoop attribute set.
     pub no_snoop: bool,
+    /// Whether its own DMA is coherent; `None`: as the platform's.
+    pub coherent: Option<bool>,
     /// Its memory BARs, at least one.
     pub bars: Vec<Bar>,
 }
@@ -230,6 +243,51 @@ pub enum Target {
     Ram,
     /// Guest-physical addresses behind which there is no memory slot.
     Hole,
+}
+
+/// The IOMMU between the devices and memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Iommu {
+    /// Its walks of page tables see what is in the caches (VT-d ECAP_REG.C, SMMU_IDR0.COHACC).
+    pub coherent_walks: bool,
+}
+
+impl Default for Iommu {
+    fn default() -> Self {
+        Self { coherent_walks: true }
+    }
+}
+
+/// A mapping of the IOMMU's: from addresses that devices use (IOVA) to guest RAM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Iova {
+    /// Its name in the program.
+    pub name: String,
+    /// Index into [`Scenario::maps`]: what it translates to, all of it; a map of RAM. With an entry the first page, at the
+    /// start.
+    pub to: usize,
+    /// Where in guest RAM its page-table entry lies, one of 8 bytes. `None`: its tables are the host's own.
+    pub entry: Option<Place>,
+    /// Accesses through it do not look into the caches, where the IOMMU can have that.
+    pub non_cacheable: bool,
+}
+
+impl Iova {
+    /// Bytes that an entry maps.
+    pub const PAGE: u64 = 4096;
+
+    /// The entry that maps the page at this guest-physical address: as VMSAv8-64 has it at level 3, of which the address and
+    /// bits 1:0 count.
+    #[must_use]
+    pub const fn descriptor(ipa: u64) -> u64 {
+        ipa & Self::ADDRESS | 0b11
+    }
+    /// The guest-physical address of the page that an entry maps. `None`: it maps none.
+    #[must_use]
+    pub const fn page(descriptor: u64) -> Option<u64> {
+        if descriptor & 0b11 == 0b11 { Some(descriptor & Self::ADDRESS) } else { None }
+    }
+    const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 }
 
 /// What must come out. Alternatives are the outcomes the architecture allows: the model must produce each of them and no

@@ -248,21 +248,31 @@ pub enum Op {
         /// Into which register of the guest, zero-extended.
         to: Reg,
     },
-    /// `dma.store.N place, value`: the first device writes to guest-physical memory.
+    /// `dma.store.N [device,] place, value`: a device writes to memory.
     DmaStore {
+        /// Index into [`Scenario::devices`](crate::Scenario::devices).
+        device: usize,
         /// Bytes.
         size: Size,
-        /// Where.
+        /// Where; with a mapping, what that translates to, or did at the start.
         at: Place,
+        /// The mapping of the IOMMU's that it goes through, an index into [`Scenario::iovas`](crate::Scenario::iovas).
+        /// `None`: the address is guest-physical.
+        via: Option<usize>,
         /// What. A register is the guest's.
         value: Value,
     },
-    /// `dma.load.N place -> xN`: the first device reads guest-physical memory.
+    /// `dma.load.N [device,] place -> xN`: a device reads memory.
     DmaLoad {
+        /// Index into [`Scenario::devices`](crate::Scenario::devices).
+        device: usize,
         /// Bytes.
         size: Size,
-        /// Where.
+        /// Where; with a mapping, what that translates to, or did at the start.
         at: Place,
+        /// The mapping of the IOMMU's that it goes through, an index into [`Scenario::iovas`](crate::Scenario::iovas).
+        /// `None`: the address is guest-physical.
+        via: Option<usize>,
         /// Into which register of the guest, zero-extended.
         to: Reg,
     },

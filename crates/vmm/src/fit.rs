@@ -142,7 +142,7 @@ mod tests {
             dead: false,
             cached: false,
         });
-        Device { name: "gpu".into(), class: Device::NO_CLASS, no_snoop: false, bars: bars.collect() }
+        Device { name: "gpu".into(), class: Device::NO_CLASS, no_snoop: false, coherent: None, bars: bars.collect() }
     }
 
     const M: u64 = 1 << 20;

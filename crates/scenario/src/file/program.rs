@@ -8,7 +8,7 @@ use memtype::Attribute;
 use super::error::{Fault, list, near, quoted};
 use super::number::{self, NUMBERS, number, register_like};
 use crate::program::{BARRIER_OPTIONS, Barrier, JumpTo, MAX_COPY, MAX_OPS, Op, Place, Program, Reg, Size, Value};
-use crate::{Device, Map, Target};
+use crate::{Iova, Layout, Map, Scenario, Target};
 
 /// Most bytes that all `copy` of a program may move: each 16 bytes become ten instructions, and the code has
 /// [`CODE_SIZE`](crate::layout::CODE_SIZE).
@@ -27,8 +27,8 @@ const OPERATIONS: [(&str, bool, &str); 18] = [
     ("clean", false, "PLACE"),
     ("user.store", true, "PLACE, VALUE"),
     ("user.load", true, "PLACE -> xR"),
-    ("dma.store", true, "PLACE, VALUE"),
-    ("dma.load", true, "PLACE -> xR"),
+    ("dma.store", true, "[DEVICE,] PLACE, VALUE"),
+    ("dma.load", true, "[DEVICE,] PLACE -> xR"),
     ("attribute", false, "PLACE, ASK"),
     ("dmb", false, "OPTION"),
     ("dsb", false, "OPTION"),
@@ -69,8 +69,9 @@ impl Source<'_> {
     }
 }
 
-/// Reads a program over `maps` of `devices`.
-pub(super) fn read(source: &Source<'_>, maps: &[Map], devices: &[Device]) -> Result<Program, Fault> {
+/// Reads the program of `scenario`, which is complete but for it.
+pub(super) fn read(source: &Source<'_>, scenario: &Scenario) -> Result<Program, Fault> {
+    let maps = scenario.maps.as_slice();
     let mut labels = BTreeMap::new();
     let mut lines = Vec::new();
     for (i, line) in (0u32..).zip(source.text.split('\n')) {
@@ -90,7 +91,7 @@ pub(super) fn read(source: &Source<'_>, maps: &[Map], devices: &[Device]) -> Res
             lines.push((number, line));
         }
     }
-    let reader = Reader { source, maps, devices, labels };
+    let reader = Reader { source, maps, outside: Some((scenario, Layout::of(scenario))), labels };
     let mut program = Program::default();
     let mut copied = 0;
     for (number, line) in lines {
@@ -111,7 +112,7 @@ pub(super) fn read(source: &Source<'_>, maps: &[Map], devices: &[Device]) -> Res
 /// A place outside of a program: `vram+3`. One past the map's end is allowed: where an access that leaves the map faults.
 pub(super) fn place(text: &str, span: Range<usize>, maps: &[Map]) -> Result<Place, Fault> {
     let source = Source { text, base: Some(span.start), span: span.clone(), line: 1 };
-    let reader = Reader { source: &source, maps, devices: &[], labels: BTreeMap::new() };
+    let reader = Reader { source: &source, maps, outside: None, labels: BTreeMap::new() };
     let (place, offset) = reader.place_unbounded(text.trim()).map_err(|f| Fault { at: span.clone(), ..f })?;
     let size = maps[place.map].size;
     if place.offset > size {
@@ -148,7 +149,8 @@ fn check_label(source: &Source<'_>, label: &str, rest: &str, maps: &[Map]) -> Re
 struct Reader<'a> {
     source: &'a Source<'a>,
     maps: &'a [Map],
-    devices: &'a [Device],
+    /// For a program: what there is beside the maps, and where all lies.
+    outside: Option<(&'a Scenario, Layout)>,
     /// The index of the operation each label stands before.
     labels: BTreeMap<&'a str, usize>,
 }
@@ -187,6 +189,9 @@ impl<'a> Reader<'a> {
         if matches!(name, "dmb" | "dsb" | "isb" | "dgh") {
             return self.barrier(name, mnemonic, sources.trim());
         }
+        if name.starts_with("dma.") {
+            return self.dma(name, size, (line, mnemonic), sources, &results, &usage);
+        }
         let sources = self.operands(sources, form_sources, mnemonic, "operands", &usage)?;
         let at = self.place(sources[0])?;
         Ok(match name {
@@ -210,14 +215,13 @@ impl<'a> Reader<'a> {
             "copy" => Op::Copy { to: at, from: self.place(sources[1])?, bytes: self.copy_bytes(sources[2])? },
             "zero" => Op::Zero { at },
             "clean" => Op::Clean { at },
-            "user.store" | "user.load" | "dma.store" | "dma.load" => {
+            "user.store" => {
                 self.outside(mnemonic, name, size, sources[0], at)?;
-                match name {
-                    "user.store" => Op::UserStore { size, at, value: self.value(sources[1], name, Some(size))? },
-                    "user.load" => Op::UserLoad { size, at, to: self.register(results[0])? },
-                    "dma.store" => Op::DmaStore { size, at, value: self.value(sources[1], name, Some(size))? },
-                    _ => Op::DmaLoad { size, at, to: self.register(results[0])? },
-                }
+                Op::UserStore { size, at, value: self.value(sources[1], name, Some(size))? }
+            }
+            "user.load" => {
+                self.outside(mnemonic, name, size, sources[0], at)?;
+                Op::UserLoad { size, at, to: self.register(results[0])? }
             }
             "attribute" => self.attribute(sources[0], at, sources[1])?,
             "atomic.add" => Op::AtomicAdd {
@@ -232,10 +236,6 @@ impl<'a> Reader<'a> {
 
     /// Whether user space or a device can make this access of `size` bytes at `at`, which is written `text`.
     fn outside(&self, mnemonic: &str, name: &str, size: Size, text: &str, at: Place) -> Result<(), Fault> {
-        if name.starts_with("dma.") && self.devices.is_empty() {
-            let message = format!("{} needs a device, and the file has none", quoted(mnemonic));
-            return self.fault(mnemonic, message, "add a `[[device]]`: the first does the DMA");
-        }
         let map = &self.maps[at.map];
         if map.of == Target::Hole {
             let message = format!("the map `{}` is a hole: {} finds no memory there", map.name, quoted(mnemonic));
@@ -246,6 +246,69 @@ impl<'a> Reader<'a> {
             return self.fault(text, message, format!("align it: every access of `{name}` is aligned to its own size"));
         }
         Ok(())
+    }
+
+    /// A device's access: by the first device where none is named, to a map or through a mapping of the IOMMU's.
+    fn dma(
+        &self,
+        name: &str,
+        size: Size,
+        (line, mnemonic): (&'a str, &'a str),
+        sources: &'a str,
+        results: &[&'a str],
+        usage: &str,
+    ) -> Result<Op, Fault> {
+        let (devices, iovas): (&[_], &[_]) = match &self.outside {
+            Some((scenario, _)) => (&scenario.devices, &scenario.iovas),
+            None => (&[], &[]),
+        };
+        if devices.is_empty() {
+            let message = format!("{} needs a device, and the file has none", quoted(mnemonic));
+            return self.fault(mnemonic, message, "add a `[[device]]`: the first does the DMA where none is named");
+        }
+        let form =
+            if name == "dma.store" { ["PLACE, VALUE", "DEVICE, PLACE, VALUE"] } else { ["PLACE", "DEVICE, PLACE"] };
+        let named = sources.split(',').count() == form[1].split(',').count();
+        let mut operands = self.operands(sources, form[usize::from(named)], mnemonic, "operands", usage)?;
+        let mut device = 0;
+        if named {
+            let text = operands.remove(0);
+            let Some(found) = devices.iter().position(|d| d.name == text) else {
+                let names: Vec<&str> = devices.iter().map(|d| d.name.as_str()).collect();
+                let remedy = near(text, &names)
+                    .map_or_else(|| format!("the devices are {}; {usage}", list(&names)), |n| format!("write `{n}`"));
+                return self.fault(self.before(text, line), format!("there is no device {}", quoted(text)), remedy);
+            };
+            device = found;
+        }
+        let text = operands[0];
+        let called = text.split_once('+').map_or(text, |(n, _)| n.trim());
+        let (at, via) = match iovas.iter().position(|i| i.name == called) {
+            Some(via) => (self.through(text, called, &iovas[via])?, Some(via)),
+            None => (self.place(text)?, None),
+        };
+        self.outside(mnemonic, name, size, text, at)?;
+        Ok(match operands.get(1) {
+            Some(value) => Op::DmaStore { device, size, at, via, value: self.value(value, name, Some(size))? },
+            None => Op::DmaLoad { device, size, at, via, to: self.register(results[0])? },
+        })
+    }
+
+    /// The place behind a mapping of the IOMMU's, at the start.
+    fn through(&self, text: &str, name: &str, iova: &Iova) -> Result<Place, Fault> {
+        let offset = match text.split_once('+') {
+            None => 0,
+            Some((_, offset)) => {
+                let offset = offset.trim();
+                number(offset).or_else(|e| self.fault(offset, format!("{} {e}", quoted(offset)), NUMBERS))?
+            }
+        };
+        let size = if iova.entry.is_some() { Iova::PAGE } else { self.maps[iova.to].size };
+        if offset < size {
+            return Ok(Place { map: iova.to, offset });
+        }
+        let message = format!("{offset:#x} is beyond the mapping `{name}`, which has {}", number::size(size));
+        self.fault(text, message, format!("write an offset of at most {:#x}", size - 1))
     }
 
     fn attribute(&self, text: &str, at: Place, ask: &str) -> Result<Op, Fault> {
@@ -420,6 +483,10 @@ impl<'a> Reader<'a> {
     fn place_unbounded<'s>(&self, text: &'s str) -> Result<(Place, &'s str), Fault> {
         let (name, offset) = text.split_once('+').map_or((text, None), |(n, o)| (n.trim(), Some(o.trim())));
         let Some(map) = self.maps.iter().position(|m| m.name == name) else {
+            if self.outside.as_ref().is_some_and(|(scenario, _)| scenario.iovas.iter().any(|i| i.name == name)) {
+                let message = format!("{} is an address of devices, by `[[iova]]`", quoted(name));
+                return self.fault(text, message, "only `dma.` reaches it: name a `[[map]]`");
+            }
             let names: Vec<&str> = self.maps.iter().map(|m| m.name.as_str()).collect();
             let remedy = match near(name, &names) {
                 _ if names.is_empty() => "add a `[[map]]`: the file has none".into(),
@@ -440,12 +507,16 @@ impl<'a> Reader<'a> {
         Ok((Place { map, offset }, text))
     }
 
-    /// A number that fits in `size`, or a register.
+    /// A number that fits in `size`, a register, or the guest-physical address of a place.
     fn value(&self, text: &str, name: &str, size: Option<Size>) -> Result<Value, Fault> {
         if register_like(text) {
             return self.register(text).map(Value::Reg);
         }
-        let value = match number(text) {
+        let address = match (text.strip_prefix('&'), &self.outside) {
+            (Some(place), Some((_, layout))) => Some(layout.ipa(self.place(place.trim())?)),
+            _ => None,
+        };
+        let value = match address.map_or_else(|| number(text), Ok) {
             Ok(value) => value,
             Err(_) if text.is_empty() => {
                 return self.fault(text, "a value is missing", format!("{NUMBERS}, or a register"));

@@ -61,6 +61,7 @@ bars = [{ index = 2, size = "1M", prefetchable = true }, { index = 0, size = 409
 [[device]]
 name = "nic"
 class = 0x020001
+coherent = true
 bars = [{ index = 5, size = "0x1000", reads = "plain", dead = false, cached = false }]
 
 [[attribute]]
@@ -101,6 +102,17 @@ name = "gap"
 hole = "64K"
 type = "normal-wt"
 
+[iommu]
+coherent-walks = false
+[[iova]]
+name = "window"
+to = "ram-0"
+entry = " ram-0 + 0x1ff8 "
+[[iova]]
+name = "uncached"
+to = "ram-0"
+non-cacheable = true
+
 [guest]
 mmu = true
 program = '''
@@ -129,6 +141,8 @@ again:
         user.load.1 vram+3 -> x8
         dma.store.2 ram-0+2, 0xffff
         dma.load.8 vram+8 -> x9
+        dma.store.8 nic, window+0xff8, &gap+0x403
+        dma.load.4 uncached+0x1ffc -> x9
         attribute vram+5, default
 end:
 '''
@@ -183,8 +197,9 @@ fn everything_a_file_can_say() {
     let platform =
         Platform { containment, coherent: false, no_snoop: NoSnoop::Possible, described: true, ..Platform::USUAL };
     assert_eq!((s.platform, s.erratum.as_deref()), (platform, Some("altra-pcie65")));
-    let devices: Vec<_> = s.devices.iter().map(|d| (d.class, d.no_snoop)).collect();
-    assert_eq!(devices, [(0x03_0000, true), (0x02_0001, false)]);
+    let devices: Vec<_> = s.devices.iter().map(|d| (d.class, d.no_snoop, d.coherent)).collect();
+    assert_eq!(devices, [(0x03_0000, true, None), (0x02_0001, false, Some(true))]);
+    assert_eq!(s.devices.iter().map(|d| s.snoops(d)).collect::<Vec<_>>(), [false, true]);
     let bars: Vec<_> = s.devices.iter().flat_map(|d| &d.bars).map(|b| (b.reads, b.clear, b.dead, b.cached)).collect();
     assert_eq!(
         bars,
@@ -212,6 +227,10 @@ fn everything_a_file_can_say() {
         ]
     );
     let at = |map, offset| Place { map, offset };
+    assert!(!s.iommu.coherent_walks);
+    let iovas: Vec<_> = s.iovas.iter().map(|i| (i.name.as_str(), i.to, i.entry, i.non_cacheable)).collect();
+    assert_eq!(iovas, [("window", 3, Some(at(3, 0x1ff8)), false), ("uncached", 3, None, true)]);
+    let address = Value::Imm(Layout::of(&s).ipa(at(4, 0x403)));
     let ops: Vec<_> = s.program.ops.iter().map(|(_, op)| *op).collect();
     assert_eq!(
         ops,
@@ -230,14 +249,16 @@ fn everything_a_file_can_say() {
             Op::Barrier(Barrier::Isb),
             Op::Barrier(Barrier::Dgh),
             Op::Jump(JumpTo::Op(2)),
-            Op::Jump(JumpTo::Op(23)),
+            Op::Jump(JumpTo::Op(25)),
             Op::Jump(JumpTo::Place(at(4, 4))),
             Op::Jump(JumpTo::Place(at(4, 0))),
             Op::Clean { at: at(4, 3) },
             Op::UserStore { size: Size::B4, at: at(0, 4), value: Value::Reg(reg(7)) },
             Op::UserLoad { size: Size::B1, at: at(0, 3), to: reg(8) },
-            Op::DmaStore { size: Size::B2, at: at(3, 2), value: Value::Imm(0xffff) },
-            Op::DmaLoad { size: Size::B8, at: at(0, 8), to: reg(9) },
+            Op::DmaStore { device: 0, size: Size::B2, at: at(3, 2), via: None, value: Value::Imm(0xffff) },
+            Op::DmaLoad { device: 0, size: Size::B8, at: at(0, 8), via: None, to: reg(9) },
+            Op::DmaStore { device: 1, size: Size::B8, at: at(3, 0xff8), via: Some(0), value: address },
+            Op::DmaLoad { device: 0, size: Size::B4, at: at(3, 0x1ffc), via: Some(1), to: reg(9) },
             Op::SetAttribute { at: at(0, 5), ask: Attribute::Default },
         ]
     );
@@ -457,6 +478,15 @@ const PUT: &[(&str, u32, &str, &str)] = &[
     ("[platform]\nerratum = \"Altra\"", 1, "`Altra` is no erratum", "a-z"),
     ("[platform]\nerratum = \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"", 1, "is no erratum", "1 to 64"),
     ("[platform]\nnormal-nc = \"works\"\nerratum = \"a\"", 1, "has `normal-nc` and `erratum`", "remove one"),
+    ("[[iommu]]", 0, "`iommu` is a table, here it is a list", "[iommu]"),
+    ("[iommu]\ncoherent-walk = true", 1, "`coherent-walk` is no key of the IOMMU", "write `coherent-walks`"),
+    ("[iommu]\ncoherent-walks = 1", 1, "`coherent-walks` is true or false", "without quotes"),
+    ("[iova]", 0, "`iova` is a list of tables", "[[iova]]"),
+    ("[[iova]]", 0, "a mapping of the IOMMU needs the key `name`", "name = \"window\""),
+    ("[[iova]]\nname = \"a\"", 0, "a mapping of the IOMMU needs the key `to`", "a map of RAM"),
+    ("[[iova]]\nname = \"a\"\nto = \"vram\"", 2, "the map `vram` is not of RAM", "the file has none"),
+    ("[[iova]]\nname = \"vram\"\nto = \"vram\"", 0, "there are two maps `vram`", "rename one"),
+    ("[[iova]]\nname = \"a\"\nat = 0", 2, "`at` is no key of a mapping of the IOMMU", "`name`, `to`, `entry` and `non-cacheable`"),
     ("[attribute]", 0, "`attribute` is a list of tables", "[[attribute]]"),
     ("[[attribute]]", 0, "an attribute needs the key `bar`", "DEVICE.INDEX"),
     ("[[attribute]]\nbar = \"gpu.2\"", 0, "an attribute needs the key `ask`", "ask = \"write-combine\""),
@@ -578,6 +608,7 @@ const REPLACED: &[(&str, &str, u32, &str, &str)] = &[
     ("bars = ", "class = \"-1\"\nbars = ", 9, "is negative", "such as"),
     ("bars = ", "class = true\nbars = ", 9, "`class` is a number", "such as"),
     ("bars = ", "no-snoop = \"never\"\nbars = ", 9, "`no-snoop` is true or false", "without quotes"),
+    ("bars = ", "coherent = 0\nbars = ", 9, "`coherent` is true or false", "without quotes"),
     ("bars = ", "no_snoop = true\nbars = ", 9, "`no_snoop` is no key of a device", "write `no-snoop`"),
     ("index = 2, ", "index = 2, reads = \"clears\", ", 9, "`clears` is no kind of read", "write `clear`"),
     ("index = 2, ", "index = 2, clear = \"4K\", ", 9, "`clear` is for a BAR that a read clears", "add `reads = \"clear\"`"),
@@ -744,6 +775,17 @@ const OPERATIONS: &[(&str, u32, &str, &str)] = &[
     ("dma.store.8 vram+4, 1", 13, "no multiple of 8 bytes", "every access of `dma.store`"),
     ("dma.store.8 vram, 1 -> x1", 24, "`dma.store.8` has no result", "write `dma.store.8"),
     ("dma.load.4 vram+1M -> x0", 12, "beyond the map", "at most"),
+    ("dma.load.4 -> x0", 1, "`dma.load.4` has 1 operand, here are none", "write `dma.load.4 [DEVICE,] PLACE -> xR`"),
+    ("dma.store.4 vram", 13, "`dma.store.4` has 2 operands, here is 1", "write `dma.store.4 [DEVICE,] PLACE, VALUE`"),
+    ("dma.load.4 gpu, vram, 1 -> x0", 12, "`dma.load.4` has 1 operand, here are 3", "write `dma.load.4"),
+    ("dma.load.4 gpv, vram -> x0", 12, "there is no device `gpv`", "write `gpu`"),
+    ("dma.load.4 vram, vram -> x0", 12, "there is no device `vram`", "the devices are `gpu`"),
+    ("dma.load.4 , vram -> x0", 1, "there is no device ``", "the devices are `gpu`"),
+    ("dma.load.4 gpu, gpu -> x0", 17, "there is no map `gpu`", "the file maps `vram`"),
+    ("store.8 vram, &vran", 16, "there is no map `vran`", "write `vram`"),
+    ("store.8 vram, &vram+1M", 16, "beyond the map", "at most"),
+    ("store.4 vram, &vram", 15, "`&vram` does not fit in 4 bytes", "`store.8`"),
+    ("store.8 vram, &", 16, "a place is missing", "the file maps"),
     ("dma.laod.4 vram -> x0", 1, "`dma.laod.4` is no operation", "write `dma.load.4`"),
     ("attribute vram", 11, "has 2 operands, here is 1", "write `attribute PLACE, ASK`"),
     ("attribute vram, cache", 17, "`cache` is no attribute", "write `cached`"),
@@ -820,6 +862,44 @@ fn faults_that_need_more_than_a_line() {
         let text = of(&format!("{target} = \"1M\""), "attribute vram, cached");
         check(&text, target, 18, "the map `vram` is of no BAR", "of a BAR");
     }
+    // What a device reaches through the IOMMU: RAM, by 4K where the entry is the guest's own.
+    let iova = |iova: &str, operation: &str| {
+        let text = of("ram = \"8K\"", operation);
+        let gap = "[[map]]\nname = \"gap\"\nhole = \"4K\"\ntype = \"normal-wb\"\n";
+        text.replace("[guest]", &format!("{gap}[[iova]]\nname = \"w\"\nto = \"vram\"\n{iova}\n[guest]"))
+    };
+    let load = "dma.load.8 w+4096 -> x1";
+    assert!(parse("a", &iova("", load)).is_ok());
+    check(
+        &iova("entry = \"vram\"", load),
+        "page",
+        26,
+        "0x1000 is beyond the mapping `w`, which has 4K",
+        "at most 0xfff",
+    );
+    check(
+        &iova("", "dma.load.8 w+8K -> x1"),
+        "end",
+        26,
+        "0x2000 is beyond the mapping `w`, which has 8K",
+        "at most 0x1fff",
+    );
+    check(&iova("", "dma.load.8 w+z -> x1"), "number", 26, "`z` is no number", "such as");
+    check(&iova("", "dma.load.8 w+4 -> x1"), "aligned", 26, "no multiple of 8 bytes", "aligned to its own size");
+    check(&iova("", "store.8 w, 1"), "cpu", 26, "`w` is an address of devices", "only `dma.` reaches it");
+    check(&iova("", "jump w+4"), "cpu", 26, "`w` is an address of devices", "only `dma.` reaches it");
+    check(&iova("entry = \"vram+4\"", ""), "entry", 23, "an entry at 0x4 of `vram`", "a multiple of 8, up to 0x1ff8");
+    check(&iova("entry = \"vram+8K\"", ""), "entry", 23, "an entry at 0x2000 of `vram`", "up to 0x1ff8");
+    check(&iova("entry = \"vram+3G\"", ""), "entry", 23, "is beyond the map", "at most 0x2000");
+    check(&iova("entry = \"gap\"", ""), "entry", 23, "the map `gap` is not of RAM", "the maps of RAM are `vram`");
+    check(&iova("entry = \"vran\"", ""), "entry", 23, "there is no map `vran`", "write `vram`");
+    check(&iova("entry = 8", ""), "entry", 23, "`entry` is a string", "\"...\"");
+    let twin = "entry = \"vram\"\n[[iova]]\nname = \"v\"\nto = \"vram\"\nentry = \"vram+0\"";
+    check(&iova(twin, ""), "twin", 24, "the entry of `v` is that of `w`", "8 bytes of its own");
+    check(&iova("[[iova]]\nname = \"w\"\nto = \"vram\"", ""), "twin", 23, "two maps `w`", "rename one");
+    let all = |n: usize| (0..n).map(|i| format!("[[iova]]\nname = \"w{i}\"\nto = \"vram\"\n")).collect::<String>();
+    assert!(parse("a", &iova(&all(63), "")).is_ok());
+    check(&iova(&all(64), ""), "iovas", 23 + 3 * 63, "at most 64 mappings of the IOMMU", "several scenarios");
     let alone = |operation: &str| {
         format!(
             "title = \"t\"\n[[map]]\nname = \"a\"\nram = \"4K\"\ntype = \"normal-wb\"\n[guest]\nprogram = '{operation}'\n[expect]\nall = \"completed\"\n"
@@ -950,7 +1030,8 @@ fn the_documentation_is_right() {
     let platform = Errors::ALL.map(Errors::name).into_iter().chain(NcDefect::ALL.map(NcDefect::name));
     let asks = Attribute::ALL.map(Attribute::name).into_iter().chain(Reads::ALL.map(Reads::name));
     let names = names.iter().map(String::as_str).chain(options).chain(types.map(|(n, _)| n));
-    let names = names.chain(platform).chain(asks).chain(["never", "possible"]);
+    let names =
+        names.chain(platform).chain(asks).chain(["never", "possible", "coherent-walks", "entry", "non-cacheable"]);
     for name in names {
         assert!(text.contains(&format!("`{name}`")), "{name}");
     }
@@ -963,6 +1044,7 @@ fn the_documentation_is_right() {
     let limits = [
         (scenario::file::MAX_ATTRIBUTES, "at most 64 attributes"),
         (scenario::layout::MAX_MAPS, "at most 64 maps"),
+        (scenario::layout::MAX_MAPS, "at most 64 mappings of the IOMMU"),
         (scenario::program::MAX_OPS, "at most 512 operations"),
         (scenario::file::MAX_BARS, "at most 16 BARs"),
         (scenario::file::MAX_TITLE, "1 to 120 characters"),
