@@ -1,6 +1,8 @@
 //! Findings: where two sources disagree, by name, with the smallest example, who is right, and one command that shows it. The
 //! document docs/findings.md and the texts to be sent upstream are printed from here; what can be computed is.
 
+pub mod qemu_viommu;
+
 use std::fmt::Write as _;
 
 use el2::Par;
@@ -18,6 +20,8 @@ use crate::{linux_at, show};
 pub enum Area {
     /// An emulator, beside the architecture.
     Emulator,
+    /// An emulator's virtio-iommu, beside the specification.
+    Viommu,
     /// Linux, beside the architecture.
     Linux,
     /// The model, beside Arm's pseudocode.
@@ -30,13 +34,14 @@ pub enum Area {
 
 impl Area {
     /// All, in the order of the document.
-    pub const ALL: [Self; 5] = [Self::Emulator, Self::Linux, Self::Model, Self::Manual, Self::Code];
+    pub const ALL: [Self; 6] = [Self::Emulator, Self::Viommu, Self::Linux, Self::Model, Self::Manual, Self::Code];
 
     /// The name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Emulator => "emulator",
+            Self::Viommu => "viommu",
             Self::Linux => "linux",
             Self::Model => "model",
             Self::Manual => "manual",
@@ -48,6 +53,7 @@ impl Area {
     pub const fn says(self) -> &'static str {
         match self {
             Self::Emulator => "The emulator, beside the architecture",
+            Self::Viommu => "QEMU's virtio-iommu, beside the specification",
             Self::Linux => "Linux, beside the architecture",
             Self::Model => "The model, beside the pseudocode",
             Self::Manual => "Manuals, beside themselves",
@@ -320,6 +326,7 @@ pub fn all() -> Vec<Finding> {
         reproduce: "bartender run scenarios/dead-device-contained.toml --on el2".into(),
         pinned: "nothing",
     });
+    all.extend(qemu_viommu::all());
     all.push(Finding {
         name: "port-in-group-of-device",
         area: Area::Linux,

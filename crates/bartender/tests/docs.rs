@@ -57,7 +57,7 @@ fn write_combining() {
 
 #[test]
 fn findings() {
-    check("docs/findings.md", 5);
+    check("docs/findings.md", 6);
 }
 
 #[test]

@@ -57,6 +57,38 @@ fn one_block_for_each_device_and_short_lines() {
     assert!(printed(Arch::Arm64, "6.12.107", "refused.toml").contains("0000:01:00.0 BARs 0, 2: the VM has MTE"));
 }
 
+/// The lab's machines behind a virtio-iommu: a line for each endpoint, below its head, and what firmware says of it.
+#[test]
+fn the_endpoints_of_a_virtio_iommu() {
+    let file = format!("{VMS}/viommu.toml");
+    for (host, rows) in [
+        (
+            "arm64-6.12",
+            [
+                "  0000:00:10.0   coherent      allowed   coherent      no            not there",
+                "  0000:01:00.0   coherent      allowed   coherent      no            kept clear",
+            ],
+        ),
+        (
+            "x86-6.12",
+            [
+                "  0000:00:10.0   coherent      allowed   non-coherent  no            not there",
+                "  0000:01:00.0   coherent      allowed   non-coherent  no            the guest's",
+            ],
+        ),
+    ] {
+        let root = format!("{}/../host/tests/fixtures/{host}", env!("CARGO_MANIFEST_DIR"));
+        let text = common::stdout(&["plan", &file, "--root", &root]);
+        let (_, text) = text.split_once("Tell the guest\n").unwrap();
+        let head = "                 DMA           No Snoop  walks         non-cacheable Enable No Snoop";
+        for line in rows.into_iter().chain([head, "  device tree dma-coherent on the node of the PCI host bridge"]) {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(text.contains("iommu-map with 0x0 to 0x7 and 0x9 to 0xffff") && text.contains("F_COHERENCY offered"));
+        assert!(text.lines().all(|l| l.chars().count() <= 100 && !l.ends_with(' ')), "{text}");
+    }
+}
+
 #[test]
 fn what_is_no_vm_is_refused_with_its_line() {
     let file = std::env::temp_dir().join(format!("bartender-plan-{}.toml", std::process::id()));

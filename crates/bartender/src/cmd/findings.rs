@@ -28,7 +28,7 @@ pub struct Args {
     /// The name of one
     #[arg(value_name = "NAME")]
     name: Option<String>,
-    /// Of one area: emulator, linux, model, manual, code
+    /// Of one area: emulator, viommu, linux, model, manual, code
     #[arg(long, value_name = "AREA", conflicts_with = "name")]
     area: Option<String>,
     /// Print a table in Markdown

@@ -21,6 +21,7 @@ pub mod probe;
 pub mod run;
 pub mod sweep;
 pub mod table;
+pub mod viommu;
 
 /// What a subcommand ends with: an exit code (0, or 1 for a verdict that is "no"), or why there is none.
 pub type Result<T = ExitCode> = std::result::Result<T, Error>;
@@ -62,6 +63,8 @@ pub enum Command {
     Sweep(sweep::Args),
     /// Where sources disagree: what differs, who is right, and a command that shows it
     Findings(findings::Args),
+    /// Any virtio-iommu device against the specification, clause by clause
+    Viommu(viommu::Args),
     /// Emulated Arm servers: fetch, list, run, measure
     Lab(lab::Args),
 }
@@ -91,6 +94,7 @@ impl Command {
             Self::Table(args) => table::run(&args),
             Self::Errata(args) => errata::run(&args),
             Self::Sweep(args) => sweep::run(&args),
+            Self::Viommu(args) => viommu::run(&args),
         }
     }
 }

@@ -8,7 +8,9 @@ use std::process::ExitCode;
 
 use memtype::MemoryType;
 use plan::request::{MAX_BYTES, request};
+use plan::viommu::{ViommuFirmware, ViommuPlan};
 use plan::{BarPlan, DevicePlan, Gets, How, Layer, PartPlan, Plan, Sure, VmRequest};
+use viommu::coherency::{Dma, NoSnoop, Walks};
 
 use super::{Error, Result};
 use crate::gather::{self, Where};
@@ -24,6 +26,7 @@ const HELP: &str = concat!(
     examples![
         "bartender plan --example" => "a file with the devices of this machine",
         "bartender plan crates/plan/tests/vms/emulated.toml --root crates/host/tests/fixtures/arm64-6.12" => "two devices of an emulated host, by its snapshot",
+        "bartender plan crates/plan/tests/vms/viommu.toml --root crates/host/tests/fixtures/arm64-6.12" => "the same behind a virtio-iommu: what it can say of their coherency",
     ],
     "
 
@@ -159,10 +162,80 @@ pub fn text(plan: &Plan) -> String {
     if let Some(cohacc) = told.smmu_cohacc {
         field(&mut out, "SMMUv3", &format!("COHACC override, or dma-coherent on its node: {}", yes(cohacc)));
     }
+    if let Some(it) = &told.viommu {
+        field(&mut out, "IOMMU", &described(it));
+    }
     for why in &told.because {
         field(&mut out, "", why);
     }
+    if let Some(it) = &plan.viommu {
+        viommu(&mut out, it);
+    }
     out
+}
+
+/// What firmware says of a virtio-iommu.
+fn described(it: &ViommuFirmware) -> String {
+    let ranges: Vec<_> = it.ranges.iter().map(|r| format!("{:#x} to {:#x}", r.first, r.first + r.count - 1)).collect();
+    let behind = if ranges.is_empty() { "every requester id but its own".into() } else { ranges.join(" and ") };
+    let at = it.at.map_or_else(String::new, |at| format!(" at {at}"));
+    match (&it.compatible, it.reg) {
+        (Some(names), reg) => {
+            let reg = reg.map_or_else(String::new, |reg| format!(", reg = <{reg:#x} 0 0 0 0>"));
+            format!("a node \"{}\"{at} below the host bridge's{reg}; iommu-map with {behind}", names.join("\", \""))
+        }
+        (None, _) => format!("VIOT: a virtio-iommu on PCI{at}, and a PCI range with {behind}"),
+    }
+}
+
+/// The endpoints of a virtio-iommu.
+fn viommu(out: &mut String, plan: &ViommuPlan) {
+    let _ = writeln!(out, "\n{}", paint(STRONG, "Endpoints of the virtio-iommu"));
+    let host = plan.host.map_or("?", plan::HostSide::name);
+    field(out, "host", &format!("{host}: {}", plan.spaces_why));
+    let head = format!(
+        "{:<14} {:<13} {:<9} {:<13} {:<13} {}",
+        "", "DMA", "No Snoop", "walks", "non-cacheable", "Enable No Snoop"
+    );
+    let _ = writeln!(out, "  {}", paint(FAINT, head));
+    for it in &plan.endpoints {
+        let c = it.coherency;
+        let style = |known: bool| if known { GOOD } else { OPEN };
+        // Padded before it is painted: colours have no width.
+        let cell = |text: &str, width: usize, known: bool| paint(style(known), format!("{text:<width$}"));
+        let _ = writeln!(
+            out,
+            "  {:<14} {} {} {} {:<13} {}",
+            it.bdf.to_string(),
+            cell(c.dma.name(), 13, c.dma != Dma::Unknown),
+            cell(c.no_snoop.name(), 9, c.no_snoop != NoSnoop::Unknown),
+            cell(c.walks.name(), 13, c.walks != Walks::Unknown),
+            if c.non_cacheable { "yes" } else { "no" },
+            it.enable_no_snoop.says(),
+        );
+    }
+    for it in &plan.endpoints {
+        for (what, how) in [("DMA", &it.dma_sure), ("No Snoop", &it.no_snoop_sure), ("walks", &it.walks_sure)] {
+            if let Sure::Rests(_) = how {
+                field(out, "", &format!("{} {what}: {}", it.bdf, sure(how)));
+            }
+        }
+    }
+    if let Some(it) = plan.endpoints.first() {
+        field(out, "mappings", &format!("non-cacheable: {}", it.non_cacheable_why));
+    }
+    for it in &plan.apart {
+        let (a, b) = it.endpoints;
+        field(out, "apart", &format!("{a} and {b} in no domain together: {}", it.why));
+    }
+    let offered = match (plan.offers_coherency, plan.endpoints.iter().any(|it| it.coherency.non_cacheable)) {
+        (true, true) => {
+            "offered: a property of each endpoint says the above, and MAP_F_NON_CACHEABLE can be had where it says so"
+        }
+        (true, false) => "offered: a property of each endpoint says the above; none can have MAP_F_NON_CACHEABLE",
+        (false, _) => "not offered: the guest has what firmware says, and nothing of No Snoop",
+    };
+    field(out, "F_COHERENCY", offered);
 }
 
 /// The column after the label.
