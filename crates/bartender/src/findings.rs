@@ -186,6 +186,30 @@ const MANUAL_ROWS: [(&str, &str, &str, &str, &str, &str); 5] = [
     ),
 ];
 
+const VIRTIO_ROWS: [(&str, &str, &str, &str, &str, &str); 2] = [
+    (
+        "virtio-bypass-resv-mem",
+        "virtio-iommu: all accesses of an endpoint in bypass mode are allowed, says one section; accesses to RESV_MEM regions should \
+         not affect anything but the endpoint and the driver, says another. Where a RESERVED region lies over guest memory, both \
+         cannot be. Here the first holds in bypass mode and the second for attached endpoints, and the suite reports what a device \
+         does without judging it.",
+        "RESERVED over memory, bypass 1, not attached: a write gets there",
+        "both: the specification does not say which",
+        "virtio 5.13.6, on bypass mode; 5.13.6.8.1.2",
+        "bartender viommu conformance (silent: resv-mem-in-bypass)",
+    ),
+    (
+        "virtio-map-one-byte",
+        "virtio-iommu: it is legal to map one byte at a time where the granule is one byte; virt_end MUST be strictly greater than \
+         virt_start, which with inclusive ends makes two bytes the least. The second binds the driver, so that a device that takes \
+         one byte breaks nothing; here it is taken.",
+        "page_size_mask 1, MAP 0x1000 to 0x1000: OK",
+        "the first: a device has nothing to gain by the second",
+        "virtio 5.13.6, on page_size_mask; 5.13.6.5.1",
+        "bartender viommu conformance --device viommu:bytes --clause map-one-byte",
+    ),
+];
+
 const CODE_ROWS: [(&str, &str, &str, &str, &str, &str); 3] = [
     (
         "aarch64-paging-mair-1",
@@ -380,10 +404,12 @@ pub fn all() -> Vec<Finding> {
         let reproduce = "bartender sweep --of linux-6.12";
         all.push(of_class(class, Area::Linux, who, row.as_ref(), reproduce, "crates/bartender/tests/linux_at.rs"));
     }
-    for (area, rows, who) in [
-        (Area::Model, &MODEL_ROWS[..], "the model"),
-        (Area::Manual, &MANUAL_ROWS[..], "manuals"),
-        (Area::Code, &CODE_ROWS[..], "other projects"),
+    let memtype = "the tests of memtype";
+    for (area, rows, who, pinned) in [
+        (Area::Model, &MODEL_ROWS[..], "the model", memtype),
+        (Area::Manual, &MANUAL_ROWS[..], "manuals", memtype),
+        (Area::Manual, &VIRTIO_ROWS[..], "virtio 1.4", "crates/bartender/tests/viommu.rs"),
+        (Area::Code, &CODE_ROWS[..], "other projects", memtype),
     ] {
         for (name, says, smallest, right, source, reproduce) in rows {
             all.push(Finding {
@@ -395,7 +421,7 @@ pub fn all() -> Vec<Finding> {
                 right: (*right).into(),
                 source: (*source).into(),
                 reproduce: (*reproduce).into(),
-                pinned: "the tests of memtype",
+                pinned,
             });
         }
     }
