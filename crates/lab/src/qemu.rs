@@ -136,7 +136,7 @@ impl Qemu {
     }
 
     /// A command that starts it.
-    pub(crate) fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = if let Some(setpriv) = command::in_path("setpriv") {
             // The kernel then ends the emulator even when this process is killed outright.
             let mut command = Command::new(setpriv);
