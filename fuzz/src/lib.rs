@@ -1,6 +1,8 @@
 //! What several targets need.
 #![forbid(unsafe_code)]
 
+pub mod iommu;
+
 use firmware::lint::{self, Description};
 
 /// The bytes as a table whose header holds, so that a fuzzer gets past signature, length and checksum.

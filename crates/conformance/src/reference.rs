@@ -813,7 +813,8 @@ impl Reference {
                 return Err(INVAL);
             }
         }
-        for endpoint in self.members(id).into_iter().filter_map(|endpoint| self.endpoint(endpoint)) {
+        let members: Vec<_> = self.members(id).into_iter().filter_map(|endpoint| self.endpoint(endpoint)).collect();
+        for endpoint in &members {
             // 5.13.6.8.1.2: what overlaps a RESV_MEM region SHOULD be rejected. Choice: INVAL
             for reserved in &endpoint.reserved {
                 if reserved.first <= last
@@ -824,10 +825,10 @@ impl Reference {
                     return Err(INVAL);
                 }
             }
-            // the proposal
-            if flags & MAP_F_NON_CACHEABLE != 0 && !endpoint.coherency.non_cacheable {
-                return Err(UNSUPP);
-            }
+        }
+        // the proposal
+        if flags & MAP_F_NON_CACHEABLE != 0 && members.iter().any(|endpoint| !endpoint.coherency.non_cacheable) {
+            return Err(UNSUPP);
         }
         let all: usize = self.domains.iter().map(|domain| domain.mappings.len()).sum();
         if domain.mappings.len() >= self.config.limits.mappings_per_domain || all >= self.config.limits.mappings {

@@ -3,7 +3,8 @@
 //! The requests of each phase are those that cost the device the most memory or time for what they are: every mapping that the limits
 //! allow, the smallest there are and none next to another; all unmapped but one here and there, so that what held them is nearly empty;
 //! domains that come and go; faults that nobody takes; bytes that are no request. What the process holds (VmRSS, and the most it held
-//! in the phase, VmHWM, of /proc/self/status) is put beside what the limits allow: [`bound`]. More is a failure.
+//! in the phase, VmHWM, of /proc/self/status) is put beside what the limits allow: [`bound`]. More is a failure. `maps` is what the device's
+//! mappings hold in the end; what the process has more than that, the allocator keeps.
 //!
 //! The guest here needs no time of its own to speak of: its requests are in the caches, and the effects go to a host that does nothing. What
 //! is measured is this device. Beside it: a copy of as many bytes as a request and its reply have, and the same requests through a virtqueue
@@ -207,7 +208,7 @@ impl Guest {
 type Phase = (&'static str, fn(&mut Guest, &mut Tally));
 
 const PHASES: [Phase; 14] = [
-    ("MAP in order until NOMEM, in every domain", |guest, tally| {
+    ("MAP in order until NOMEM, all domains", |guest, tally| {
         guest.spread(tally);
         (0..guest.domains()).for_each(|domain| guest.fill(tally, domain, apart));
     }),
@@ -223,15 +224,15 @@ const PHASES: [Phase; 14] = [
     ("... MAP elsewhere until NOMEM", |guest, tally| {
         (0..guest.domains()).for_each(|domain| guest.fill(tally, domain, |i| (1 << 48) + apart(i)));
     }),
-    ("... UNMAP all in one request, each domain", |guest, tally| guest.empty(tally)),
-    ("MAP until NOMEM, UNMAP 3 of 4: one by one", |guest, tally| {
+    ("... UNMAP all of a domain in one", |guest, tally| guest.empty(tally)),
+    ("MAP until NOMEM, UNMAP 3 of 4, in turn", |guest, tally| {
         for domain in 0..guest.domains() {
             guest.fill(tally, domain, apart);
             // One less than lets the domain give memory back.
             guest.thin(tally, domain, |i| i % 4 != 0 && i != 1);
         }
     }),
-    ("MAP, access, UNMAP all: one by one", |guest, tally| {
+    ("MAP, access, UNMAP all, in turn", |guest, tally| {
         guest.empty(tally);
         for domain in 0..guest.domains() {
             guest.fill(tally, domain, apart);
@@ -305,7 +306,10 @@ fn run(title: &str, limits: Limits, times: u64) {
         "{title}: {} mappings, {} of a domain, {} domains, {} events; {ENDPOINTS} endpoints",
         limits.mappings, limits.mappings_per_domain, limits.domains, limits.events
     );
-    println!("  {:<42}{:>11}{:>8}{:>10}{:>7}{:>9}{:>9}  MiB", "", "requests", "M/s", "NOMEM", "ns", "then", "at most");
+    println!(
+        "  {:<40}{:>9}{:>7}{:>9}{:>7}{:>7}{:>7}{:>7}  MiB",
+        "", "requests", "M/s", "NOMEM", "ns", "maps", "then", "most"
+    );
     // The whole of it, so that what one phase leaves behind is held against the bound together with what the next needs.
     let device = device(limits);
     let translators = (0..ENDPOINTS).map(|id| device.translator(EndpointId(id)).unwrap()).collect();
@@ -329,13 +333,14 @@ fn run(title: &str, limits: Limits, times: u64) {
             _ => ("?".to_owned(), "?".to_owned()),
         };
         println!(
-            "  {name:<42}{:>11}{:>8.2}{:>10}{each:>7.0}{then:>9}{peak:>9}",
+            "  {name:<40}{:>9}{:>7.2}{:>9}{each:>7.0}{:>7}{then:>7}{peak:>7}",
             tally.requests,
             1e3 / each,
-            tally.full
+            tally.full,
+            mib(guest.device.mapping_bytes()),
         );
     }
-    println!("  {:<42}{:>54}", "bound, from the limits", mib(allowed));
+    println!("  {:<40}{:>53}", "bound, from the limits", mib(allowed));
     println!();
     assert!(most <= allowed, "{} MiB, and the limits allow {}", mib(most), mib(allowed));
 }
@@ -353,7 +358,7 @@ fn beside(times: u64) {
 
     let (from, mut to) = ([7_u8; 40], [0_u8; 40]);
     let copy = each(&mut |_| black_box(&mut to).copy_from_slice(black_box(&from)));
-    println!("  {:<42}{copy:>7.0}", "a copy of its 36 + 4 bytes");
+    println!("  {:<40}{copy:>7.0}", "a copy of its 36 + 4 bytes");
 
     let place = |i: u64| (1 << 32) + 2 * PAGE * (i % 1024);
     let pair = |i: u64, first: u64| {
@@ -367,7 +372,7 @@ fn beside(times: u64) {
     let mut tally = Tally::default();
     assert!(tally.ask(&mut direct, &Request::attach(1, 1)));
     let calls = each(&mut |i| assert!(tally.ask(&mut direct, &pair(i, place(i / 2)))));
-    println!("  {:<42}{calls:>7.0}", "MAP or UNMAP, as a call");
+    println!("  {:<40}{calls:>7.0}", "MAP or UNMAP, as a call");
 
     let mem = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), 0x10000)]).unwrap();
     let (table, available, used, buffer) = (0x1000_u64, 0x2000_u64, 0x3000_u64, 0x4000_u64);
@@ -400,11 +405,11 @@ fn beside(times: u64) {
     };
     assert_eq!(ask(&Request::attach(1, 1)), 0);
     let queued = each(&mut |i| assert_eq!(ask(&pair(i, place(i / 2))), 0));
-    println!("  {:<42}{queued:>7.0}", "the same through a virtqueue");
+    println!("  {:<40}{queued:>7.0}", "the same through a virtqueue");
     let mut unknown = Request::map(1, 0, 0);
     unknown.bytes[0] = 99;
     let empty = each(&mut |_| assert_eq!(ask(&unknown), 0));
-    println!("  {:<42}{empty:>7.0}", "an unknown request through a virtqueue");
+    println!("  {:<40}{empty:>7.0}", "an unknown request through a virtqueue");
     println!();
 }
 
