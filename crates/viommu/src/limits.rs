@@ -15,7 +15,8 @@ pub struct Limits {
     pub mappings_per_domain: usize,
     /// Mappings of all, with those that are gone and that somebody [holds](crate::Device::held).
     pub mappings: usize,
-    /// Faults that wait for a buffer of the driver's; later ones are dropped, and counted.
+    /// Faults that wait for a buffer of the driver's; later ones are dropped, and counted. With 0 none is reported: a fault waits before it
+    /// gets one.
     pub events: usize,
 }
 
