@@ -23,12 +23,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use measure::{Case, OURS, Row, SCAN, STRUCTURES, WALK, concurrent};
+use measure::{Case, OURS, Row, SCAN, STRUCTURES, WALK, concurrent, load};
 
 const SIZES: [usize; 5] = [1 << 10, 1 << 14, 1 << 17, 1 << 20, 10 << 20];
 const ROUNDS: usize = 101;
 const CONCURRENT: usize = 1 << 20;
 const LOCKED: &str = "BTreeMap, locked";
+const MEMORY: &str = "memory";
 
 /// A line of the record.
 struct Line {
@@ -60,9 +61,11 @@ fn main() {
 
 /// One case, in a process of its own: its rows go to standard output.
 fn child(case: &[String]) {
-    let [structure, n, order, ..] = case else { panic!("--case STRUCTURE N ORDER") };
-    let n = n.parse().expect("a number");
-    let rows = if order == "concurrent" {
+    let [structure, n, order] = case else { return eprintln!("--case STRUCTURE MAPPINGS ORDER") };
+    let n = n.parse().expect("a number of mappings");
+    let rows = if structure == MEMORY {
+        load(n, ROUNDS)
+    } else if order == "concurrent" {
         concurrent(structure, n, 7, Duration::from_millis(500))
     } else {
         let structure = STRUCTURES.into_iter().find(|name| name == structure).expect("a structure");
@@ -109,6 +112,9 @@ fn all() -> Vec<Line> {
             }
         }
     }
+    for n in SIZES {
+        lines.extend(in_child(MEMORY, n, order(true)));
+    }
     for structure in [OURS, LOCKED] {
         lines.extend(in_child(structure, CONCURRENT, "concurrent"));
     }
@@ -116,7 +122,10 @@ fn all() -> Vec<Line> {
 }
 
 fn print(lines: &[Line]) {
-    println!("{:<18} {:<31} {:<10} {:>9} {:>12} {:>12} {:>7}", "", "", "", "mappings", "ns, least", "ns, median", "bytes");
+    println!(
+        "{:<18} {:<31} {:<10} {:>9} {:>12} {:>12} {:>7}",
+        "", "", "", "mappings", "ns, least", "ns, median", "bytes"
+    );
     for Line { structure, order, n, row } in lines {
         let Row { operation, ns, bytes } = row;
         let ns = ns.clone().map_or_else(|why| why, |(min, median)| format!("{min:>12.1} {median:>12.1}"));
@@ -147,12 +156,14 @@ fn record(lines: &[Line], file: &Path) {
         String::from("date,cpu,commit,structure,operation,order,mappings,min_ns,median_ns,bytes_per_mapping,note\n");
     for Line { structure, order, n, row } in lines {
         let Row { operation, ns, bytes } = row;
-        let (min, median) = ns.as_ref().map_or_else(|_| Default::default(), |(a, b)| (format!("{a:.1}"), format!("{b:.1}")));
+        let (min, median) =
+            ns.as_ref().map_or_else(|_| Default::default(), |(a, b)| (format!("{a:.1}"), format!("{b:.1}")));
         let bytes = bytes.map_or_else(String::new, |bytes| format!("{bytes:.1}"));
         let note = ns.as_ref().err().cloned().unwrap_or_default();
         let fields: [&str; 11] =
             [&date(), cpu, &commit, structure, operation, order, &n.to_string(), &min, &median, &bytes, &note];
-        csv += &fields.map(|field| if field.contains(',') { format!("\"{field}\"") } else { field.to_owned() }).join(",");
+        csv +=
+            &fields.map(|field| if field.contains(',') { format!("\"{field}\"") } else { field.to_owned() }).join(",");
         csv.push('\n');
     }
     if let Some(directory) = file.parent() {
@@ -168,7 +179,8 @@ fn plot(lines: &[Line], where_and_when: &str) -> String {
     for random in [false, true] {
         for (operation, target) in targets {
             let points = |structure: &str| {
-                let mine = |l: &&Line| l.structure == structure && l.order == order(random) && l.row.operation == operation;
+                let mine =
+                    |l: &&Line| l.structure == structure && l.order == order(random) && l.row.operation == operation;
                 lines.iter().filter(mine).filter_map(|l| Some((l.n as f64, l.row.ns.as_ref().ok()?.1))).collect()
             };
             let lines = STRUCTURES.map(|structure| (structure, points(structure)));
@@ -185,12 +197,18 @@ fn test() {
         for (n, random) in [(256, false), (4096, true)] {
             let rows = Case { structure, n, random, rounds: 3 }.run();
             assert_eq!(rows.len(), 4);
-            lines.extend(rows.into_iter().map(|row| Line { structure: structure.to_owned(), order: order(random), n, row }));
+            lines.extend(rows.into_iter().map(|row| Line {
+                structure: structure.to_owned(),
+                order: order(random),
+                n,
+                row,
+            }));
         }
     }
     for structure in [OURS, WALK] {
         assert_eq!(concurrent(structure, 4096, 1, Duration::from_millis(20)).len(), 3);
     }
+    assert_eq!(load(4096, 1).len(), 1);
     let row = parsed("map;left out: why;");
     assert_eq!(row.ns, Err("left out: why".to_owned()));
     assert!(plot(&lines, "a test").ends_with("</svg>\n"));

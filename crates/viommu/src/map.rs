@@ -1,7 +1,72 @@
 //! The mappings of a domain. A MAP request is a unit (5.13.6.6: "a mapping as a virtual region created with a single MAP request"): neighbours
 //! are never joined, and no UNMAP splits one.
+//!
+//! # The tree
+//!
+//! A B+-tree in an arena. Nodes are 832 bytes, 13 cache lines: a leaf has 32 slots, an inner node 56. Keys are first addresses; both
+//! ends of a mapping are kept, so that the whole of 2^64 is one mapping. A slot is live or dead, by a bit in the node's first
+//! line; the keys of all slots are in order, those of dead ones too. So a mapping is removed by one store, and put in between two others
+//! by moving what lies between there and the nearest dead slot.
+//!
+//! A leaf is the leaf of the addresses from one key above it to the next. No mapping goes on into another leaf's: where one
+//! would, nothing else is mapped up to its end, and the key between is raised. So one leaf is all that a translation looks at.
+//!
+//! A full leaf is split in half; but one that is filled from below or from above is left full, and an empty one put beside it, because
+//! that is how guests allocate. A removal that leaves a leaf less than half full looks at the leaves beside it, and puts two that are three
+//! quarters of one together into one. A range takes whole leaves, and whole inner nodes, out at once.
+//!
+//! # Memory
+//!
+//! Of any two children beside each other under one parent, the mappings, or children, together are more than half of what one node can
+//! have: 17 or more, 29 or more. So there are no more than `n / 7 + 8` nodes if there have never been more than `n` mappings, and
+//! the arena has at most a quarter more: see [`Map::most_bytes`], 150 bytes a mapping. A guest that allocates in a
+//! row, up or down, has 26 to 33 bytes a mapping, and at random about 40.
+//!
+//! Nodes that are free are used again. Memory goes back when the map and the last reader are gone, or with [`Map::clear`] if there is
+//! no reader.
+//!
+//! # Readers
+//!
+//! A reader takes no lock. All words of a node are atomics, so there are no data races; what has to be shown is that what a reader puts
+//! together was there at one moment. There is a version in each node, and these rules for the writer:
+//!
+//! 1. A word that belongs to a live slot is not written over, and a slot that dies is not used again, before the version has advanced.
+//!    There are two exceptions, whose old and new values are both true while the word changes: a child that is replaced by
+//!    one that has the same mappings, or by its neighbour if all of its own are to be removed; and a key that is raised over addresses at
+//!    which nothing is mapped.
+//! 2. After each single store, the node is one that could stand. A slot is written first and made live by one store after;
+//!    a slot that moves is copied to a dead one, and one store makes the copy live and the original dead.
+//! 3. A node that is taken out of the tree is left as it is until the version of its parent, and then its own, has advanced. It is used again
+//!    only after that.
+//!
+//! A reader loads the version of a node, then which slots are live, then keys, then a child or a mapping; last it loads the version again.
+//! On the way down it loads the version of the child before it looks at that of the parent again.
+//!
+//! *A node.* The version advances by a store (release) and a release fence after it. If a reader has loaded any word that was written
+//! after the fence, then its acquire fence before the second load of the version synchronizes with that fence, and the load gives the
+//! new version: it begins again. If the versions are the same, all words of the slots that it saw live are those from when it saw them
+//! live: by rule 1 for what came after, and for what came before because the live slots are stored with release and loaded with acquire. Keys of dead
+//! slots, and the copies of every eighth key in the first line, may have changed in between; but they always lie between those of
+//! the live slots around them, so the last live slot whose key is not above the address is the same by any of them.
+//!
+//! *From parent to child.* That the number of a child is still that of the same node is known from the parent's version: if the
+//! child was used again, the reader has loaded (acquire) a version of it that was stored after that of the parent had advanced, and sees that.
+//! If the parent itself had been taken out before, its own parent's version said so; and the root is loaded again after its version for the
+//! same reason.
+//!
+//! *The moment.* So what a reader finds is what the leaf held when it loaded the live slots, or, if the leaf was being taken out, what it held
+//! then, which is within the call too. A reader that remembers the leaf it was in last, and the version, uses it only for what it
+//! finds there, not for what it does not find.
+//!
+//! *Waiting.* The writer never leaves anything locked: a reader that meets a writer that has stopped in the middle of a change does not
+//! wait. It begins again only if the writer has advanced the version of one of the three to five nodes on its way in the meantime. That can
+//! happen again and again only if the writer changes that very leaf all the time; so a reader that has lost 64 times
+//! says so, and the writer lets it pass before it begins with another request. That is the only case in which one
+//! waits for the other, and it is the writer who does.
 
 mod arena;
+#[cfg(test)]
+mod check;
 mod node;
 mod tree;
 
@@ -90,7 +155,7 @@ pub struct Map<const LEAF: usize = 32, const INNER: usize = 56> {
     limit: usize,
 }
 
-/// Reads a [`Map`] while it is written to. Cheap to clone; keeps the memory of the map alive.
+/// Reads a [`Map`] while it is written to. Cheap to clone, one for each thread; keeps the memory of the map alive.
 #[derive(Clone)]
 pub struct Reader<const LEAF: usize = 32, const INNER: usize = 56> {
     shared: Arc<Shared>,
@@ -222,7 +287,9 @@ impl<const LEAF: usize, const INNER: usize> Map<LEAF, INNER> {
                 if let Some(mapping) = from.filter(splits).or(to.filter(splits)).and_then(|slot| leaf.mapping(slot)) {
                     return Err(WouldSplit { mapping, range });
                 }
-                let kept = from.filter(|&slot| leaf.first(slot) < first).map_or_else(|| from.map_or(0, before), |slot| before(slot + 1));
+                let kept = from
+                    .filter(|&slot| leaf.first(slot) < first)
+                    .map_or_else(|| from.map_or(0, before), |slot| before(slot + 1));
                 to.map_or(0, |slot| live & before(slot + 1) & !kept)
             }
             None => {
@@ -257,26 +324,28 @@ impl<const LEAF: usize, const INNER: usize> Map<LEAF, INNER> {
         let (first, last) = (range.first().0, range.last().0);
         let mut from = Some(first);
         let mut here: Option<(&Node, u64)> = None;
-        std::iter::from_fn(move || loop {
-            if let Some((leaf, slots)) = &mut here {
-                while let Some(slot) = lowest(*slots) {
-                    *slots &= *slots - 1;
-                    if leaf.first(slot) > last {
-                        (here, from) = (None, None);
-                        return None;
-                    }
-                    if leaf.last(slot) >= first {
-                        return leaf.mapping(slot);
+        std::iter::from_fn(move || {
+            loop {
+                if let Some((leaf, slots)) = &mut here {
+                    while let Some(slot) = lowest(*slots) {
+                        *slots &= *slots - 1;
+                        if leaf.first(slot) > last {
+                            (here, from) = (None, None);
+                            return None;
+                        }
+                        if leaf.last(slot) >= first {
+                            return leaf.mapping(slot);
+                        }
                     }
                 }
+                let at = from?;
+                let (leaf, end) = self.shared.leaf::<INNER>(at)?;
+                let rank = leaf.leaf_rank::<LEAF>(at);
+                let live = leaf.live();
+                let skip = highest(live & before(rank)).map_or(0, before);
+                here = Some((leaf, live & !skip));
+                from = end.checked_add(1).filter(|&next| next <= last);
             }
-            let at = from?;
-            let (leaf, end) = self.shared.leaf::<INNER>(at)?;
-            let rank = leaf.leaf_rank::<LEAF>(at);
-            let live = leaf.live();
-            let skip = highest(live & before(rank)).map_or(0, before);
-            here = Some((leaf, live & !skip));
-            from = end.checked_add(1).filter(|&next| next <= last);
         })
     }
 
@@ -324,11 +393,11 @@ impl<const LEAF: usize, const INNER: usize> Map<LEAF, INNER> {
         // Children beside each other hold `leaf` mappings, or `inner` children, together or more; one alone under its parent
         // may hold 1. So there are the most where of two inner nodes the one has 1 child and the other `inner - 1`.
         let (leaf, inner) = (LEAF / 2 + 1, INNER / 2 + 1);
-        let (nodes, mappings) = (inner * inner, (inner - 2) * (1 + (inner - 1) / 2 * leaf));
+        let leaves = (peak as u128 * inner as u128).div_ceil((1 + (inner - 1) / 2 * leaf) as u128);
+        let inners = (leaves * 2).div_ceil(inner as u128 - 2);
         // On each level there may be one more, and while one is split or merged there are two more.
         let more = if INNER >= 32 { 8 } else { 64 };
-        let nodes = (peak as u128 * nodes as u128).div_ceil(mappings as u128) as usize;
-        Self::bytes_of(capacity(nodes.saturating_add(more)))
+        Self::bytes_of(capacity((leaves + inners) as usize + more))
     }
 
     const fn bytes_of(nodes: usize) -> usize {
@@ -345,6 +414,7 @@ impl<const LEAF: usize, const INNER: usize> Map<LEAF, INNER> {
 impl<const LEAF: usize, const INNER: usize> Reader<LEAF, INNER> {
     /// The mapping at an address, as it was at one moment during the call. Never waits for the writer.
     #[must_use]
+    #[inline]
     pub fn get(&self, at: Iova) -> Option<Mapping> {
         let hint = self.hint.get();
         if hint.first <= at.0 && at.0 <= hint.last {
@@ -390,7 +460,7 @@ impl<const LEAF: usize, const INNER: usize> Reader<LEAF, INNER> {
         }
         let (mut first, mut last) = (0, u64::MAX);
         for _ in 0..root >> 32 {
-            let slot = node.way::<INNER>(node.live(), at.0);
+            let slot = node.way::<INNER, true>(node.live(), at.0);
             (first, last) = (node.key(slot), node.key(slot + 1));
             index = node.child(slot);
             let child = arena.node(index);
@@ -400,6 +470,7 @@ impl<const LEAF: usize, const INNER: usize> Reader<LEAF, INNER> {
             }
             (node, version) = (child, below);
         }
+        node.touch();
         let found = node.find::<LEAF>(at);
         if !node.still(version) {
             return Err(Changed);
@@ -422,7 +493,7 @@ impl Shared {
         let (mut node, mut end) = (self.arena.node(root as u32), u64::MAX);
         for _ in 0..root >> 32 {
             let live = node.live();
-            let slot = node.way::<INNER>(live, at);
+            let slot = node.way::<INNER, false>(live, at);
             if let Some(next) = lowest(live & !before(slot) & !(1 << slot)) {
                 end = node.key(next).wrapping_sub(1);
             }

@@ -16,7 +16,6 @@ const COLOURS: [&str; 5] = ["#d9480f", "#8f8f8f", "#1c7ed6", "#2b9348", "#ae3ec9
 const MARKS: [&str; 5] = ["3.5", "2.5", "2.5", "2.5", "2.5"];
 const GREY: &str = "#7a7a7a";
 /// Of a panel's axes, and what is around them.
-
 const WIDTH: f64 = 270.0;
 const HEIGHT: f64 = 210.0;
 const LEFT: f64 = 50.0;
@@ -35,7 +34,10 @@ fn short(x: f64) -> String {
     }
 }
 
-/// A decade below and one above all that there is.
+/// Above this, lines leave the panel: a scan of a million mappings would press all others flat.
+const CEILING: f64 = 1e4;
+
+/// The decades that there is something in.
 fn decades(values: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let low = values.clone().fold(f64::MAX, f64::min).max(1e-9).log10().floor();
     let high = values.fold(f64::MIN, f64::max).max(1e-9).log10().ceil();
@@ -47,8 +49,9 @@ pub(crate) fn svg(panels: &[Panel], columns: usize, title: &str) -> String {
     let (across, down) = (LEFT + WIDTH + RIGHT, ABOVE + HEIGHT + BELOW);
     let (width, height) = (across * columns as f64, HEAD + down * panels.len().div_ceil(columns) as f64);
     let points = panels.iter().flat_map(|panel| panel.lines.iter().flat_map(|(_, points)| points));
-    let xs = decades(points.clone().map(|p| p.0));
-    let ys = decades(points.map(|p| p.1).chain(panels.iter().map(|panel| panel.target)));
+    let width_of = |end: fn(f64, f64) -> f64, from| points.clone().map(|p| p.0).fold(from, end).max(1.0).log10();
+    let xs = (width_of(f64::min, f64::MAX) - 0.1, width_of(f64::max, 1.0) + 0.1);
+    let ys = decades(points.clone().map(|p| p.1.min(CEILING)).chain(panels.iter().map(|panel| panel.target)));
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
          font-family=\"sans-serif\" font-size=\"12\" fill=\"{GREY}\">\n\
@@ -82,7 +85,7 @@ pub(crate) fn svg(panels: &[Panel], columns: usize, title: &str) -> String {
                 from.0, from.1, to.0, to.1
             );
         };
-        for power in xs.0 as i32..=xs.1 as i32 {
+        for power in xs.0.ceil() as i32..=xs.1 as i32 {
             let at = x(10f64.powi(power));
             axis((at, top), (at, top + HEIGHT));
         }
@@ -90,7 +93,7 @@ pub(crate) fn svg(panels: &[Panel], columns: usize, title: &str) -> String {
             let at = y(10f64.powi(power));
             axis((left, at), (left + WIDTH, at));
         }
-        for power in xs.0 as i32..=xs.1 as i32 {
+        for power in xs.0.ceil() as i32..=xs.1 as i32 {
             let at = 10f64.powi(power);
             let _ = writeln!(
                 out,
@@ -119,6 +122,10 @@ pub(crate) fn svg(panels: &[Panel], columns: usize, title: &str) -> String {
             at - 4.0,
             panel.target
         );
+        let _ = writeln!(
+            out,
+            "<clipPath id=\"p{i}\"><path d=\"M{left} {top}h{WIDTH}v{HEIGHT}h-{WIDTH}z\"/></clipPath><g clip-path=\"url(#p{i})\">"
+        );
         // Ours is drawn last, over the others.
         for (i, (_, points)) in panel.lines.iter().enumerate().rev() {
             let (colour, weight) = (COLOURS[i % 5], if i == 0 { 3 } else { 2 });
@@ -140,6 +147,16 @@ pub(crate) fn svg(panels: &[Panel], columns: usize, title: &str) -> String {
                 );
             }
         }
+        let above = panel.lines.iter().filter_map(|(name, points)| {
+            let most = points.iter().map(|p| p.1).fold(0.0, f64::max);
+            (most > CEILING).then(|| format!("{name}: up to {} ms", short(most / 1e6)))
+        });
+        let (above, at) = (above.collect::<Vec<_>>().join(", "), top + 16.0);
+        let _ = writeln!(
+            out,
+            "</g><text x=\"{}\" y=\"{at}\" text-anchor=\"end\" font-size=\"11\">{above}</text>",
+            left + WIDTH - 4.0
+        );
     }
     out + "</svg>\n"
 }

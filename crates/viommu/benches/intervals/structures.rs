@@ -104,7 +104,8 @@ impl Structure for Walk {
         let splits = |start: u64, there: &Value| start < first || last < there.last;
         let Some((&start, there)) = walk.next() else { return };
         assert!(!splits(start, there));
-        let more: Vec<u64> = walk.map(|(&start, there)| (!splits(start, there)).then_some(start).expect("whole")).collect();
+        let more: Vec<u64> =
+            walk.map(|(&start, there)| (!splits(start, there)).then_some(start).expect("whole")).collect();
         self.0.remove(&start);
         for start in more {
             self.0.remove(&start);

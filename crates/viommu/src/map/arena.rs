@@ -56,23 +56,27 @@ impl Free {
         self.nodes
     }
 
-    /// A node that nobody can reach, and whose version no reader has seen.
+    /// Nodes that are not free.
+    #[cfg(test)]
+    pub(super) fn used(&self, arena: &Arena) -> usize {
+        let free = std::iter::successors(Some(self.first), |&node| Some(arena.node(node).link() as u32));
+        self.nodes - self.fresh - free.take_while(|&node| node != NONE).count()
+    }
+
+    /// A node that nobody can reach.
     pub(super) fn take(&mut self, arena: &Arena) -> Option<u32> {
-        let node = if self.first == NONE {
-            if self.fresh == 0 {
-                self.grow(arena)?;
-            }
-            let chunk = self.chunks - 1;
-            let len = arena.chunks[chunk].get()?.len();
-            self.fresh -= 1;
-            (chunk as u32) << OFFSET_BITS | (len - 1 - self.fresh) as u32
-        } else {
+        if self.first != NONE {
             let node = self.first;
             self.first = arena.node(node).link() as u32;
-            node
-        };
-        arena.node(node).advance();
-        Some(node)
+            return Some(node);
+        }
+        if self.fresh == 0 {
+            self.grow(arena)?;
+        }
+        let chunk = self.chunks - 1;
+        self.fresh -= 1;
+        let place = arena.chunks[chunk].get()?.len() - 1 - self.fresh;
+        Some((chunk as u32) << OFFSET_BITS | place as u32)
     }
 
     #[cold]

@@ -95,8 +95,12 @@ fn unpack(bits: u64) -> Access {
 
 impl Node {
     pub(super) const fn new() -> Self {
-        const ZERO: AtomicU64 = AtomicU64::new(0);
-        Self { version: ZERO, live: ZERO, heads: [ZERO; 6], words: [ZERO; WORDS] }
+        Self {
+            version: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            heads: [const { AtomicU64::new(0) }; 6],
+            words: [const { AtomicU64::new(0) }; WORDS],
+        }
     }
 
     // What readers and the writer do.
@@ -146,12 +150,15 @@ impl Node {
 
     /// How many keys, dead or not, are not above: without branches, and with two loads that wait for each other.
     #[inline(always)]
-    fn rank<const SLOTS: usize, const STRIDE: usize>(&self, at: u64) -> usize {
+    fn rank<const SLOTS: usize, const STRIDE: usize, const AHEAD: bool>(&self, at: u64) -> usize {
         let not_above = |key: &AtomicU64| usize::from(key.load(Relaxed) <= at);
         if SLOTS <= GROUP {
             return self.words[..SLOTS].iter().map(not_above).sum();
         }
         let group: usize = self.heads[..SLOTS / GROUP - 1].iter().map(not_above).sum();
+        if AHEAD {
+            _ = self.word(CHILDREN + GROUP / 2 * group).load(Relaxed);
+        }
         let (lines, _) = self.words.as_chunks::<GROUP>();
         let keys = lines.get(group * (STRIDE / GROUP)).unwrap_or(&lines[0]);
         GROUP * group + keys.iter().map(not_above).sum::<usize>()
@@ -160,20 +167,21 @@ impl Node {
     /// How many first addresses of a leaf, of dead slots too, are not above.
     #[inline(always)]
     pub(super) fn leaf_rank<const SLOTS: usize>(&self, at: u64) -> usize {
-        self.rank::<SLOTS, LEAF_STRIDE>(at)
+        self.rank::<SLOTS, LEAF_STRIDE, false>(at)
     }
 
     /// How many keys of an inner node, of dead slots too, are not above.
     #[inline(always)]
     pub(super) fn inner_rank<const SLOTS: usize>(&self, at: u64) -> usize {
-        self.rank::<SLOTS, INNER_STRIDE>(at)
+        self.rank::<SLOTS, INNER_STRIDE, false>(at)
     }
 
-    /// The slot of an inner node whose child holds an address.
+    /// The slot of an inner node whose child holds an address; if `AHEAD`, the line of its child is read together with that of the key.
     #[inline(always)]
-    pub(super) fn way<const SLOTS: usize>(&self, live: u64, at: u64) -> usize {
+    pub(super) fn way<const SLOTS: usize, const AHEAD: bool>(&self, live: u64, at: u64) -> usize {
         // The first key is 0, so that the rank is 1 at least; a reader finds 0 only where something is being written over.
-        let up_to = 2u64.wrapping_shl((self.inner_rank::<SLOTS>(at) as u32).wrapping_sub(1)).wrapping_sub(1);
+        let up_to =
+            2u64.wrapping_shl((self.rank::<SLOTS, INNER_STRIDE, AHEAD>(at) as u32).wrapping_sub(1)).wrapping_sub(1);
         63 - ((live & up_to) | 1).leading_zeros() as usize
     }
 
@@ -197,6 +205,12 @@ impl Node {
         self.mapping(slot).filter(|mapping| mapping.at.contains(at))
     }
 
+    /// Reads a word of each line, so that the cache misses of a leaf are waited for together.
+    #[inline(always)]
+    pub(super) fn touch(&self) {
+        self.words.as_chunks::<GROUP>().0.iter().for_each(|line| _ = line[0].load(Relaxed));
+    }
+
     // What only the writer does.
 
     /// Advances the version: what is written from here on, a reader who does not see the new version does not see.
@@ -215,7 +229,7 @@ impl Node {
     }
 
     fn set_head(&self, slot: usize, key: u64) {
-        if slot % GROUP == 0 && slot > 0 {
+        if slot.is_multiple_of(GROUP) && slot > 0 {
             self.heads[(slot / GROUP - 1) % 6].store(key, Relaxed);
         }
     }

@@ -70,6 +70,10 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         self.shared.arena.node(node)
     }
 
+    fn take(&mut self) -> Option<u32> {
+        self.free.take(&self.shared.arena)
+    }
+
     fn root(&self) -> Option<(u32, usize)> {
         let root = self.shared.root.load(Relaxed);
         (root != EMPTY).then_some((root as u32, (root >> 32) as usize))
@@ -90,7 +94,7 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         for level in (1..=height).rev() {
             let it = self.node(node);
             let live = it.live();
-            let slot = it.way::<INNER>(live, at);
+            let slot = it.way::<INNER, false>(live, at);
             if let (_, Some(next)) = beside(live, slot) {
                 last = it.key(next).wrapping_sub(1);
             }
@@ -102,7 +106,9 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         }
         self.path.steps[0].0 = node;
         (self.path.height, self.path.first, self.path.last) = (height, first, last);
-        Some(self.node(node))
+        let leaf = self.node(node);
+        leaf.touch();
+        Some(leaf)
     }
 
     /// The leaf of an address with a dead slot, which is made where there is none. `None` if there is no memory.
@@ -110,7 +116,7 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         loop {
             match self.find(at) {
                 None => {
-                    let leaf = self.free.take(&self.shared.arena)?;
+                    let leaf = self.take()?;
                     self.node(leaf).empty_leaf::<LEAF>(u64::MAX);
                     self.set_root(root(leaf, 0));
                 }
@@ -126,14 +132,18 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         let height = self.path.height;
         let room = (1..=height).find(|&level| self.node(self.path.step(level).0).count() < INNER);
         let Some(parent) = room else {
-            let node = self.free.take(&self.shared.arena)?;
+            let node = self.take()?;
             self.node(node).fill_inner::<INNER>(&[(0, self.path.step(height).0)]);
             self.set_root(root(node, height + 1));
             return Some(());
         };
         let (node, slot) = self.path.step(parent);
         self.path.forget();
-        if parent == 1 { self.split_leaf(self.node(node), slot, at) } else { self.split_inner(self.node(node), slot, parent) }
+        if parent == 1 {
+            self.split_leaf(self.node(node), slot, at)
+        } else {
+            self.split_inner(self.node(node), slot, parent)
+        }
     }
 
     /// Whether the neighbours of a child are at least half full, if there are any, so that there can be a small one beside them.
@@ -149,18 +159,18 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         let full = self.node(child);
         let (left, right) = self.beside_half::<LEAF>(parent, slot);
         if right && full.first(LEAF - 1) < at {
-            let new = self.free.take(&self.shared.arena)?;
+            let new = self.take()?;
             self.node(new).empty_leaf::<LEAF>(u64::MAX);
             parent.put_child::<INNER>(at, new);
         } else if left && at < full.first(0) {
-            let new = self.free.take(&self.shared.arena)?;
+            let new = self.take()?;
             self.node(new).empty_leaf::<LEAF>(0);
             let put = parent.put_child::<INNER>(full.first(0), child);
             if let (Some(slot), _) = beside(parent.live(), put) {
                 parent.set_child(slot, new);
             }
         } else {
-            let (low, high) = (self.free.take(&self.shared.arena)?, self.free.take(&self.shared.arena)?);
+            let (low, high) = (self.take()?, self.take()?);
             let mut all = [Mapping::NONE; LEAF_SLOTS];
             let count = self.gather_leaf(full, &mut all);
             let (lower, upper) = all[..count].split_at(count / 2);
@@ -174,7 +184,7 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
     /// Puts the upper half of a full inner node beside it; less than half at an end of the level, where there will be more.
     fn split_inner(&mut self, parent: &Node, slot: usize, level: usize) -> Option<()> {
         let child = parent.child(slot);
-        let (low, high) = (self.free.take(&self.shared.arena)?, self.free.take(&self.shared.arena)?);
+        let (low, high) = (self.take()?, self.take()?);
         let mut all = [(0, NONE); INNER_SLOTS];
         let count = self.gather_inner(self.node(child), &mut all);
         let below = self.path.steps[level - 1].1.into();
@@ -272,13 +282,14 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
             it.kill(gone);
             return (gone.count_ones() as usize, gone == live);
         }
-        let (first, last) = (it.way::<INNER>(live, range.0), it.way::<INNER>(live, range.1));
+        let (first, last) = (it.way::<INNER, false>(live, range.0), it.way::<INNER, false>(live, range.1));
         let (mut removed, mut gone) = (0, 0u64);
         for slot in each(live & !before(first)).take_while(|&slot| slot <= last) {
             let low = if slot == 0 { own.0 } else { it.key(slot) };
             let high = beside(live, slot).1.map_or(own.1, |next| it.key(next).wrapping_sub(1));
             let whole = range.0 <= low && high <= range.1;
-            let (below, empty) = if whole { (0, true) } else { self.prune(it.child(slot), level - 1, (low, high), range) };
+            let (below, empty) =
+                if whole { (0, true) } else { self.prune(it.child(slot), level - 1, (low, high), range) };
             removed += below;
             gone |= u64::from(empty) << slot;
         }
@@ -296,9 +307,11 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         (removed, false)
     }
 
-    /// Gives back a node that nobody can reach any more, and all below it; how many mappings were there.
+    /// Gives back a node that nobody can reach any more, and all below it; how many mappings were there. A reader who is in it sees
+    /// that before anything below it can be something else.
     pub(super) fn give(&mut self, node: u32, level: usize) -> usize {
         let it = self.node(node);
+        it.advance();
         let count = match level {
             0 => it.count(),
             _ => each(it.live()).map(|slot| self.give(it.child(slot), level - 1)).sum(),
@@ -309,7 +322,7 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
 
     /// Merges neighbours among the children that a range touches and those beside them, where two are small enough together.
     fn settle(&mut self, parent: &Node, level: usize, range: (u64, u64)) {
-        let first = parent.way::<INNER>(parent.live(), range.0);
+        let first = parent.way::<INNER, false>(parent.live(), range.0);
         let mut slot = beside(parent.live(), first).0.unwrap_or(first);
         while let (_, Some(next)) = beside(parent.live(), slot) {
             if !self.merge(parent, level, slot, next) {
@@ -329,7 +342,7 @@ impl<'a, const LEAF: usize, const INNER: usize> Writer<'a, LEAF, INNER> {
         if a.count() + b.count() > slots * 3 / 4 {
             return false;
         }
-        let Some(new) = self.free.take(&self.shared.arena) else { return false };
+        let Some(new) = self.take() else { return false };
         let (it, seam) = (self.node(new), parent.key(next));
         if level == 1 {
             let mut all = [Mapping::NONE; LEAF_SLOTS];
