@@ -1,6 +1,6 @@
 #![no_main]
 
-use bartender_fuzz::iommu::{Bytes, Ours, made, reference};
+use bartender_fuzz::iommu::{Bytes, made, ours, reference};
 use conformance::{
     random::{BYTES, Operation, World},
     reference::Reference,
@@ -11,6 +11,7 @@ use viommu::{
     access::Kind,
     event::FaultReport,
     queue::{EventQueue, RequestQueue},
+    suite::Under,
     translate::Reason,
 };
 use virtio_queue::{Queue, QueueT};
@@ -212,7 +213,7 @@ impl Rings {
 /// The driver and its machine.
 struct Machine<'a> {
     mem: &'a GuestMemoryMmap,
-    ours: Ours,
+    ours: Under,
     reference: Reference,
     world: World,
     longest: usize,
@@ -427,15 +428,15 @@ fuzz_target!(|data: &[u8]| {
         let mut from = Bytes(data);
         let made = made(&mut from);
         let (requests, faults) = (rings(&mut from, 0x1000, 7), rings(&mut from, 0x2000, 5));
-        let mut ours = Ours::new(&made, 0);
-        ours.accept(u64::MAX);
+        let mut ours = ours(&made, 0);
+        ours.accept(u64::MAX).unwrap();
         let mut machine = Machine {
             mem,
             ours,
             reference: reference(&made, u64::MAX),
-            world: World::of(&made.reference),
-            longest: made.config.probe_size as usize + 4,
-            events: made.config.limits.events,
+            world: World::of(&made),
+            longest: made.probe_size as usize + 4,
+            events: made.limits.events,
             requests: (requests, RequestQueue::new(requests.queue())),
             faults: (faults, EventQueue::new(faults.queue())),
             waiting: Vec::new(),
@@ -446,7 +447,9 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         if machine.process(64) && machine.report() {
-            machine.ours.agrees();
+            machine.ours.agrees().unwrap();
+            machine.ours.rebuilds().unwrap();
+            assert_eq!(machine.ours.host.wrong, None);
         }
     });
 });

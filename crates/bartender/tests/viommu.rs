@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use bartender::cmd::viommu::ours::{Configuration, Ours, configurations};
+use bartender::cmd::viommu::ours::{Configuration, configurations};
 use common::{json, refused, run, stdout};
 use conformance::{
     clause::{Binds, CLAUSES, Level},
@@ -19,7 +19,7 @@ fn named(name: &str) -> Configuration {
 
 /// The clauses that came out so with a configuration.
 fn with(name: &str, outcome: Outcome) -> Vec<&'static str> {
-    let mut device = Ours::new(&named(name)).unwrap();
+    let mut device = named(name).device().unwrap();
     let clauses = select(&[], |_| true);
     let column = Column::of(&mut device, &clauses, false);
     clauses.iter().zip(&column.seen).filter(|(_, seen)| seen.outcome == outcome).map(|(clause, _)| clause.id).collect()
@@ -70,7 +70,7 @@ fn what_everything_offered_does_not_show() {
 /// The same bytes to the same device twice give the same.
 #[test]
 fn it_can_be_repeated() {
-    let mut device = Ours::new(&named("full")).unwrap();
+    let mut device = named("full").device().unwrap();
     let first = run_all(&mut device);
     assert_eq!(first, run_all(&mut device));
 }
@@ -78,7 +78,7 @@ fn it_can_be_repeated() {
 #[test]
 fn merging_hides_no_failure() {
     let clauses = select(&["no-legacy-bypass".to_owned(), "bypass-legacy".to_owned()], |_| true);
-    let column = |name| Column::of(&mut Ours::new(&named(name)).unwrap(), &clauses, true);
+    let column = |name| Column::of(&mut named(name).device().unwrap(), &clauses, true);
     let merged = Column::merged("both".to_owned(), &[column("full"), column("legacy")]);
     let outcomes: Vec<_> = merged.seen.iter().map(|seen| seen.outcome).collect();
     assert_eq!(outcomes, [Outcome::Fail, Outcome::Pass]);

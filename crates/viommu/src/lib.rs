@@ -66,6 +66,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod book;
 pub mod coherency;
 pub mod config_space;
 pub mod device;
@@ -79,6 +80,8 @@ pub mod map;
 #[cfg(feature = "virtqueue")]
 pub mod queue;
 pub mod save;
+#[cfg(feature = "conformance")]
+pub mod suite;
 pub mod translate;
 pub mod wire;
 

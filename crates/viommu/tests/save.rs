@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, Books, attach, endpoints, iv, map};
+use common::{All, Bench, Books, attach, endpoints, iv, map};
 use viommu::{
     Config, Device, Effect, Endpoint, EndpointId, Iova,
     access::Kind,

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use common::{Bench, endpoints, iv};
+use common::{All, Bench, endpoints, iv};
 use viommu::{
     Config, Device, Endpoint, EndpointId, Gpa, Iova, MemoryType, Translator,
     access::Kind::{Read, Write},

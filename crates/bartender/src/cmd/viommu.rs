@@ -238,7 +238,7 @@ fn unknown_device(name: &str) -> String {
 }
 
 fn ours_of(configuration: &ours::Configuration, clauses: &[&'static Clause], silent: bool) -> Result<Column> {
-    let mut device = ours::Ours::new(configuration).map_err(|e| e.to_string())?;
+    let mut device = configuration.device().map_err(|e| e.to_string())?;
     let what = configuration.what.to_owned();
     Ok(Column { what, ..Column::of(&mut device, clauses, silent) })
 }

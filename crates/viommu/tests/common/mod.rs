@@ -1,20 +1,23 @@
 //! A host that believes nothing: it does the effects on its own books and panics where one contradicts what [`Effect`] promises.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
-
 use viommu::{
-    Config, Device, Effect, Endpoint, EndpointId, Gpa, Host, HostError, Interval, Iova, Mapping, Reply,
-    access::Kind,
-    effect::{DomainId, Unattached},
+    Config, Device, Effect, Endpoint, EndpointId, Gpa, Host, HostError, Interval, Iova, Reply,
+    effect::DomainId,
     wire::{Request, Status},
 };
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Books {
-    /// Where each endpoint's accesses go: by itself, or by a domain.
-    pub(crate) endpoints: BTreeMap<EndpointId, Result<DomainId, Unattached>>,
-    pub(crate) domains: BTreeMap<DomainId, (bool, Vec<Mapping>)>,
+pub(crate) use viommu::book::Book as Books;
+
+/// Books that are written to by effects that must be possible.
+pub(crate) trait All {
+    fn all(&mut self, effects: &[Effect]);
+}
+
+impl All for Books {
+    fn all(&mut self, effects: &[Effect]) {
+        self.write_all(effects).unwrap();
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -32,67 +35,8 @@ impl Host for Mock {
         if let Some((_, why)) = self.fails.iter().find(|(at, _)| *at == call) {
             return Err(*why);
         }
-        self.books.apply(effect);
+        self.books.all(std::slice::from_ref(effect));
         Ok(())
-    }
-}
-
-impl Books {
-    pub(crate) fn all(&mut self, effects: &[Effect]) {
-        effects.iter().for_each(|effect| self.apply(effect));
-    }
-    pub(crate) fn apply(&mut self, effect: &Effect) {
-        match *effect {
-            Effect::Create { domain, bypass } => {
-                assert!(self.domains.insert(domain, (bypass, Vec::new())).is_none(), "{effect:?}: is there");
-            }
-            Effect::Attach { endpoint, domain } => {
-                assert!(self.domains.contains_key(&domain), "{effect:?}: no such domain");
-                let before = self.endpoints.insert(endpoint, Ok(domain)).expect("an endpoint that was added");
-                assert!(before.is_err(), "{effect:?}: attached to {before:?}");
-            }
-            Effect::Detach { endpoint, domain, then } => {
-                let before = self.endpoints.insert(endpoint, Err(then));
-                assert_eq!(before, Some(Ok(domain)), "{effect:?}");
-            }
-            Effect::Destroy { domain } => {
-                assert!(self.domains.remove(&domain).is_some(), "{effect:?}: is not there");
-                assert!(self.endpoints.values().all(|is| *is != Ok(domain)), "{effect:?}: has endpoints");
-            }
-            Effect::Map { domain, mapping } => {
-                let (bypass, mappings) = self.domains.get_mut(&domain).expect("a domain");
-                assert!(!*bypass, "{effect:?}: a bypass domain");
-                assert!(mappings.iter().all(|is| !is.at.overlaps(mapping.at)), "{effect:?}: overlaps");
-                mappings.push(mapping);
-                mappings.sort_by_key(|mapping| mapping.at.first());
-            }
-            Effect::Unmap { domain, range } => {
-                let (bypass, mappings) = self.domains.get_mut(&domain).expect("a domain");
-                assert!(!*bypass, "{effect:?}: a bypass domain");
-                assert!(mappings.iter().all(|is| !is.at.overlaps(range) || range.covers(is.at)), "{effect:?}: splits");
-                let before = mappings.len();
-                mappings.retain(|is| !is.at.overlaps(range));
-                assert!(mappings.len() < before, "{effect:?}: nothing to do");
-            }
-            Effect::Unattached { endpoint, now } => {
-                let before = self.endpoints.insert(endpoint, Err(now));
-                assert!(!matches!(before, Some(Ok(_))), "{effect:?}: attached");
-            }
-        }
-    }
-    /// Where an access reaches guest-physical memory, if it does. MSI is not the host's.
-    pub(crate) fn translate(&self, endpoint: EndpointId, at: Iova, kind: Kind) -> Option<Gpa> {
-        match self.endpoints.get(&endpoint)? {
-            Err(Unattached::Blocked) => None,
-            Err(Unattached::Identity) => Some(Gpa(at.0)),
-            Ok(domain) => match &self.domains[domain] {
-                (true, _) => Some(Gpa(at.0)),
-                (false, mappings) => mappings
-                    .iter()
-                    .find(|is| is.at.contains(at) && is.access.allows(kind))
-                    .map(|is| Gpa(is.to.0 + (at.0 - is.at.first().0))),
-            },
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use viommu::{
     wire::{self, Features, Status},
 };
 
-use crate::common::{Bench, endpoints, iv};
+use crate::common::{All, Bench, endpoints, iv};
 
 #[test]
 fn what_is_offered() {

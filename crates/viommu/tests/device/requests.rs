@@ -10,7 +10,7 @@ use viommu::{
     wire::{self, Features, Status},
 };
 
-use crate::common::{Bench, attach, endpoints, iv};
+use crate::common::{All, Bench, attach, endpoints, iv};
 use Status::{Fault, Inval, NoEnt, NoMem, Ok as Done, Range, Unsupp};
 
 fn ranged() -> Config {

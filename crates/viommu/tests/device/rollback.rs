@@ -8,7 +8,7 @@ use viommu::{
     wire::{Request, RequestKind, Status},
 };
 
-use crate::common::{Bench, Books, attach, endpoints, map, unmap};
+use crate::common::{All, Bench, Books, attach, endpoints, map, unmap};
 
 /// Endpoints 8 and 9 in domain 1, 10 alone in domain 2, both with mappings; 11 nowhere; 12 in a bypass domain.
 fn bench() -> Bench {
