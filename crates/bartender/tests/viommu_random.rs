@@ -8,12 +8,8 @@
 
 use conformance::{
     like::Deviation,
-    random::{Difference, Held, Operation, World, operations, run, shorten},
+    random::{Found, Held, Operation, Search, World, run},
     reference::{self, Reference},
-};
-use proptest::{
-    prelude::*,
-    test_runner::{Config as Cases, RngAlgorithm, TestError, TestRng, TestRunner},
 };
 use viommu::{HostError, suite::Under};
 
@@ -34,8 +30,6 @@ fn limited(from: reference::Config) -> reference::Config {
     reference::Config { limits, ..from }
 }
 
-type Found = Option<(Vec<Operation>, Box<Difference>)>;
-
 /// What the device and a reference, which may deviate, differ in.
 fn search(from: &reference::Config, deviation: Option<Deviation>, cases: u32, fails: Option<usize>) -> Found {
     let from = reference::Config { ram: (0x4000_0000, 0x4000_3fff), ..from.clone() };
@@ -45,25 +39,7 @@ fn search(from: &reference::Config, deviation: Option<Deviation>, cases: u32, fa
         let mut reference = Reference::deviating("the reference".to_owned(), from.clone(), deviations);
         run(&mut ours(&from, fails), &mut reference, &world, operations, Held::Strictly).err()
     };
-    let cases = Cases { cases, failure_persistence: None, max_shrink_iters: 10_000, ..Cases::default() };
-    // What is to be found is found always alike: how short it gets goes by where the search began.
-    let mut runner = match deviation {
-        Some(_) => TestRunner::new_with_rng(cases, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32])),
-        None => TestRunner::new(cases),
-    };
-    let outcome = runner.run(&operations(world.clone(), 60), |operations| match differs(&operations) {
-        None => Ok(()),
-        Some(difference) => Err(TestCaseError::fail(difference.to_string())),
-    });
-    match outcome {
-        Ok(()) => None,
-        Err(TestError::Fail(_, least)) => {
-            let least = shorten(least, |operations| differs(operations).is_some());
-            let difference = differs(&least).unwrap();
-            Some((least, difference))
-        }
-        Err(TestError::Abort(why)) => panic!("{why}"),
-    }
+    Search { most: 60, cases, shrink: 10_000, alike: deviation.is_some() }.run(&world, differs).unwrap()
 }
 
 fn compare(from: &reference::Config, cases: u32, fails: Option<usize>) {

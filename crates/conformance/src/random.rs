@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use proptest::prelude::*;
+use proptest::{
+    prelude::*,
+    test_runner::{Config as Cases, RngAlgorithm, TestError, TestRng, TestRunner},
+};
 
 use crate::{
     Broken, Device, Fresh, Reply,
@@ -302,7 +305,7 @@ pub fn operations(world: World, most: usize) -> impl Strategy<Value = Vec<Operat
 
 /// Leaves out what is not needed for the sequence to differ, one after the other, until nothing more can be. What proptest made small can
 /// be made smaller so: it leaves out first, and makes ordinary what is left.
-pub fn shorten(mut operations: Vec<Operation>, differs: impl Fn(&[Operation]) -> bool) -> Vec<Operation> {
+fn shorten(mut operations: Vec<Operation>, differs: impl Fn(&[Operation]) -> bool) -> Vec<Operation> {
     let mut at = operations.len();
     while at > 0 {
         at -= 1;
@@ -314,6 +317,56 @@ pub fn shorten(mut operations: Vec<Operation>, differs: impl Fn(&[Operation]) ->
         }
     }
     operations
+}
+
+/// The shortest sequence found on which two differ, and in what.
+pub type Found = Option<(Vec<Operation>, Box<Difference>)>;
+
+/// A search for a sequence on which a device and the reference differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    /// Operations of a sequence, at most.
+    pub most: usize,
+    /// Sequences.
+    pub cases: u32,
+    /// Steps in which proptest makes what it found smaller, at most. Without any it is as short as leaving out makes it, and not made
+    /// ordinary.
+    pub shrink: u32,
+    /// It begins always alike, so that it finds always the same: how short that gets goes by where the search began.
+    pub alike: bool,
+}
+
+impl Search {
+    /// Searches, and makes short what it finds; nothing if no sequence differs.
+    ///
+    /// # Errors
+    /// proptest gave up, or what differed once does not differ again.
+    pub fn run(
+        self,
+        world: &World,
+        differs: impl Fn(&[Operation]) -> Option<Box<Difference>>,
+    ) -> Result<Found, String> {
+        let Self { most, cases, shrink, alike } = self;
+        let cases = Cases { cases, failure_persistence: None, max_shrink_iters: shrink, ..Cases::default() };
+        let mut runner = if alike {
+            TestRunner::new_with_rng(cases, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]))
+        } else {
+            TestRunner::new(cases)
+        };
+        let outcome = runner.run(&operations(world.clone(), most), |operations| match differs(&operations) {
+            None => Ok(()),
+            Some(difference) => Err(TestCaseError::fail(difference.to_string())),
+        });
+        match outcome {
+            Ok(()) => Ok(None),
+            Err(TestError::Fail(first, least)) => {
+                let least = shorten(least, |operations| differs(operations).is_some());
+                let difference = differs(&least).ok_or_else(|| format!("it differs no more: {first}"))?;
+                Ok(Some((least, difference)))
+            }
+            Err(TestError::Abort(why)) => Err(why.to_string()),
+        }
+    }
 }
 
 /// How closely a device is held to the reference.

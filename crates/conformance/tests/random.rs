@@ -5,50 +5,25 @@ use std::cell::RefCell;
 
 use conformance::{
     like::{Deviation, Like, Project, mutant},
-    random::{BYTES, Difference, Held, MOST, Operation, World, decode, operations, run, shorten},
+    random::{BYTES, Found, Held, MOST, Operation, Search, World, decode, run},
     reference::{Config, Reference},
 };
-use proptest::{
-    prelude::*,
-    test_runner::{Config as Cases, RngAlgorithm, TestError, TestRng, TestRunner},
-};
+use proptest::{prelude::*, test_runner::Config as Cases};
 
-/// The shortest sequence found on which the device differs from the reference, and what differs. Without shrinking it is as short as leaving
-/// out makes it, and not made ordinary.
-fn shortest(
-    device: Reference,
-    config: &Config,
-    cases: u32,
-    held: Held,
-    shrink: u32,
-) -> Option<(Vec<Operation>, Box<Difference>)> {
+/// The shortest sequence found on which the device differs from the reference, and what differs.
+fn shortest(device: Reference, config: &Config, cases: u32, held: Held, shrink: u32) -> Found {
     let world = World::of(config);
     let both = RefCell::new((device, Reference::new(config.clone())));
     let differs = |operations: &[Operation]| {
         let (device, reference) = &mut *both.borrow_mut();
         run(device, reference, &world, operations, held).err()
     };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let cases = Cases { cases, failure_persistence: None, max_shrink_iters: shrink, ..Cases::default() };
-    let mut runner = TestRunner::new_with_rng(cases, rng);
-    let outcome = runner.run(&operations(world.clone(), 40), |operations| match differs(&operations) {
-        None => Ok(()),
-        Some(difference) => Err(TestCaseError::fail(difference.to_string())),
-    });
-    match outcome {
-        Ok(()) => None,
-        Err(TestError::Fail(_, least)) => {
-            let least = shorten(least, |operations| differs(operations).is_some());
-            let difference = differs(&least).unwrap();
-            Some((least, difference))
-        }
-        Err(TestError::Abort(why)) => panic!("{why}"),
-    }
+    Search { most: 40, cases, shrink, alike: true }.run(&world, differs).unwrap()
 }
 
 const SHRINK: u32 = 10_000;
 
-fn strictly(deviation: Deviation, shrink: u32) -> Option<(Vec<Operation>, Box<Difference>)> {
+fn strictly(deviation: Deviation, shrink: u32) -> Found {
     // most show soon in what offers everything; some show only in what does not
     let rounds = [(Config::default(), 300), (Config::plain(), 300), (Config::default(), 3000)];
     rounds
